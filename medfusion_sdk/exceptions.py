@@ -1,0 +1,138 @@
+"""Typed errors: each derives from :class:`MedFusionError` and from the built-in a caller would catch.
+
+Examples
+--------
+>>> from medfusion_sdk.exceptions import SignalError
+>>> issubclass(SignalError, ValueError)
+True
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+__all__ = [
+    "BackboneMismatchError",
+    "CacheError",
+    "CellError",
+    "CellFileNotFoundError",
+    "CorruptModelError",
+    "EncodingWarning",
+    "MedFusionError",
+    "MedFusionWarning",
+    "MissingDependencyError",
+    "ModalityError",
+    "ModalityWarning",
+    "SignalError",
+    "TrainingError",
+    "WeightsError",
+    "WeightsNotFoundError",
+]
+
+
+class MedFusionError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class CellError(MedFusionError, ValueError):
+    """A cell of the cohort table can't be used.
+
+    Parameters
+    ----------
+    message : str
+        What was expected, what was found, what to do.
+    row, column : object, optional
+        Where the cell stands: index label and column name. Readers don't know it; encoders
+        add it with :meth:`located`.
+    """
+
+    def __init__(self, message: str, *, row: Any = None, column: Any = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.row = row
+        self.column = column
+
+    def located(self, row: Any, column: Any) -> Self:
+        """Return the same error with its place in the cohort table.
+
+        Parameters
+        ----------
+        row : object
+            Index label of the row.
+        column : object
+            Name of the column.
+
+        Returns
+        -------
+        CellError
+            An error of the same class.
+        """
+        return type(self)(self.message, row=row, column=column)
+
+    def __str__(self) -> str:
+        if self.row is None and self.column is None:
+            return self.message
+        return f"row {self.row!r}, column {self.column!r}: {self.message}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword arguments are lost by the default; worker processes send errors back pickled.
+        return (_rebuild_cell_error, (type(self), self.message, self.row, self.column))
+
+
+def _rebuild_cell_error(kind: type[CellError], message: str, row: Any, column: Any) -> CellError:
+    return kind(message, row=row, column=column)
+
+
+class SignalError(CellError):
+    """A signal is unreadable, of the wrong shape, rate or leads, or holds unusable samples."""
+
+
+class CellFileNotFoundError(CellError, FileNotFoundError):
+    """A cell names a file that isn't there."""
+
+    # OSError formats itself from errno; the message with its place in the table is ours.
+    __str__ = CellError.__str__
+
+
+class ModalityError(MedFusionError, ValueError):
+    """Modalities and columns don't fit, or a row has none of them."""
+
+
+class WeightsError(MedFusionError, ValueError):
+    """Weights were found but aren't what was asked for (digest, keys, shapes)."""
+
+
+class WeightsNotFoundError(MedFusionError, FileNotFoundError):
+    """A backbone's files aren't on this machine and downloading wasn't allowed."""
+
+
+class MissingDependencyError(MedFusionError, ImportError):
+    """An optional package is needed; the message names the extra that brings it."""
+
+
+class CacheError(MedFusionError, OSError):
+    """The embedding cache can't be opened, read or written."""
+
+
+class TrainingError(MedFusionError, RuntimeError):
+    """Training can't go on: a loss that isn't finite, a batch that can't be formed."""
+
+
+class CorruptModelError(MedFusionError, ValueError):
+    """A saved model was changed, is incomplete or isn't one of ours."""
+
+
+class BackboneMismatchError(MedFusionError, ValueError):
+    """A saved model is loaded on another backbone than it was trained on."""
+
+
+class MedFusionWarning(UserWarning):
+    """Base of this package's warnings."""
+
+
+class EncodingWarning(MedFusionWarning):
+    """Cells became missing, or an encoder changed its setting to get through."""
+
+
+class ModalityWarning(MedFusionWarning):
+    """A modality is missing or unseen where it may matter."""
