@@ -1,1 +1,1 @@
-"""TODO."""
+"""Raw column -> embedding block, as scikit-learn transformers."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One cell of the cohort table -> one validated array."""

@@ -1,0 +1,261 @@
+"""What every encoder shares: cells in, cache, missing cells, one float32 block out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from medfusion_sdk.embedding_cache import as_cache
+from medfusion_sdk.exceptions import CellError, EncodingWarning
+from medfusion_sdk.readers.cells import Column, read_column
+
+__all__ = ["FORMAT_VERSION", "BaseEncoder"]
+
+# Joins every cache key: raise it when an encoder's arithmetic changes, so that old vectors
+# are never taken for new ones.
+FORMAT_VERSION = 1
+
+_MISSING = ("nan", "zero", "mean")
+_ON_ERROR = ("raise", "missing")
+
+
+class BaseEncoder(TransformerMixin, BaseEstimator):
+    """Encode one raw column as a float32 block; subclasses say how.
+
+    The data go one way: column -> cells -> digests -> cache or (read -> batch -> network) -> block.
+    A subclass has the parameters `missing`, `on_error` and `cache`, and implements
+
+    - ``_configuration()``: what, beside the weights, decides a vector (JSON-able);
+    - ``_weights_fingerprint()``: digest of the weights, without loading them;
+    - ``_n_features()``: width of the block;
+    - ``_item_digest(cell)``: digest of the cell's content, raising :class:`CellError` for a bad cell;
+    - ``_encode(cells, run)``: yields ``(positions, vectors)`` batch by batch; for a cell that turns out
+      to be bad it calls ``run.bad(position, error)`` and leaves that position out.
+    """
+
+    missing: str
+    on_error: str
+    cache: Any
+
+    def fit(self, X: Any, y: Any = None) -> BaseEncoder:
+        """Check parameters and column; learn the mean embedding where ``missing="mean"``.
+
+        Parameters
+        ----------
+        X : Series, one-column DataFrame, list or ndarray
+            Cells of one modality.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+            The encoder itself.
+        """
+        self._check_parameters()
+        column = self._column(X, reset=True)
+        self._fit_column(column)
+        if self.missing == "mean":
+            block = self._embed(column)
+            known = ~np.isnan(block).all(axis=1)
+            mean = block[known].mean(axis=0) if known.any() else np.zeros(block.shape[1])
+            self.mean_embedding_ = mean.astype(np.float32)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Encode each cell.
+
+        Parameters
+        ----------
+        X : Series, one-column DataFrame, list or ndarray
+            Cells of one modality.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32
+            One row per cell; missing cells as `missing` says.
+
+        Raises
+        ------
+        CellError
+            For a cell that can't be used, unless ``on_error="missing"``.
+        """
+        self._check_parameters()
+        if self.missing == "mean":
+            check_is_fitted(self, "mean_embedding_")
+        block = self._embed(self._column(X, reset=False))
+        absent = np.isnan(block).all(axis=1)
+        if self.missing == "zero":
+            block[absent] = 0.0
+        elif self.missing == "mean":
+            block[absent] = self.mean_embedding_
+        return block
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the block's columns "0000", "0001", ...
+
+        Parameters
+        ----------
+        input_features : object, optional
+            Ignored; a ColumnTransformer puts the modality's name in front.
+
+        Returns
+        -------
+        ndarray of str
+            Zero-padded so that names sort in order.
+        """
+        n = self._n_features()
+        return np.array([f"{i:0{max(4, len(str(n - 1)))}d}" for i in range(n)], dtype=object)
+
+    def fingerprint(self) -> str:
+        """Digest of everything that decides a vector, the cell's content apart.
+
+        Returns
+        -------
+        str
+            Hexadecimal; equal fingerprints and equal cells give equal vectors.
+        """
+        declared = {
+            "encoder": type(self).__name__,
+            "format": FORMAT_VERSION,
+            "configuration": self._configuration(),
+            "weights": self._weights_fingerprint(),
+        }
+        text = json.dumps(declared, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+    # -- what subclasses implement ------------------------------------------------------------
+
+    def _configuration(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _weights_fingerprint(self) -> str:
+        raise NotImplementedError
+
+    def _n_features(self) -> int:
+        raise NotImplementedError
+
+    def _item_digest(self, cell: Any) -> bytes:
+        raise NotImplementedError
+
+    def _encode(self, cells: Sequence[Any], run: _Run) -> Iterable[tuple[Sequence[int], np.ndarray]]:
+        raise NotImplementedError
+
+    def _fit_column(self, column: Column) -> None:
+        """Learn from the training column; most encoders are frozen and learn nothing."""
+
+    def _column(self, X: Any, *, reset: bool) -> Column:
+        """Read the column; encoders of several columns override this."""
+        return read_column(X, name=type(self).__name__)
+
+    # -- shared machinery ---------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        for name, allowed in (("missing", _MISSING), ("on_error", _ON_ERROR)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+
+    def _embed(self, column: Column) -> np.ndarray:
+        """Encode a column with missing and bad cells as NaN rows; each distinct item once."""
+        run = _Run(self, column)
+        run.collect_items()
+        block = np.full((len(column), self._n_features()), np.nan, dtype=np.float32)
+        for positions, vector in zip(run.positions, run.vectors(), strict=True):
+            if vector is not None:
+                block[positions] = vector
+        self.errors_ = run.report()
+        return block
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.missing != "mean" or hasattr(self, "mean_embedding_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+class _Run:
+    """One pass over one column: distinct items, their vectors, and the bad cells met on the way."""
+
+    def __init__(self, encoder: BaseEncoder, column: Column) -> None:
+        self.encoder = encoder
+        self.column = column
+        self.positions: list[list[int]] = []  # rows of each distinct item
+        self.digests: list[bytes] = []
+        self.errors: dict[int, CellError] = {}  # row position -> error
+
+    def collect_items(self) -> None:
+        index: dict[bytes, int] = {}
+        for row in self.column.present:
+            try:
+                digest = self.encoder._item_digest(self.column.cells[row])
+            except CellError as error:
+                self._bad([row], error)
+                continue
+            item = index.setdefault(digest, len(index))
+            if item == len(self.positions):
+                self.positions.append([])
+                self.digests.append(digest)
+            self.positions[item].append(row)
+
+    def vectors(self) -> list[np.ndarray | None]:
+        """One vector per distinct item; None for an item that turned out to be bad."""
+        cache = as_cache(self.encoder.cache)
+        if not self.digests:
+            return []
+        if cache is None:
+            found: list[np.ndarray | None] = [None] * len(self.digests)
+            for items, vectors in self._compute(list(range(len(found)))):
+                for item, vector in zip(items, vectors, strict=True):
+                    found[item] = vector
+            return found
+        fingerprint = bytes.fromhex(self.encoder.fingerprint())
+        keys = [hashlib.blake2b(d + fingerprint, digest_size=32).digest() for d in self.digests]
+        return cache.get_or_compute(keys, self._compute)
+
+    def _compute(self, items: list[int]) -> Iterator[tuple[list[int], np.ndarray]]:
+        cells = [self.column.cells[self.positions[item][0]] for item in items]
+        self._items = items
+        for batch, vectors in self.encoder._encode(cells, self):
+            yield [items[i] for i in batch], vectors
+
+    def bad(self, position: int, error: CellError) -> None:
+        """Called by an encoder for the cell at `position` of the cells it was handed."""
+        self._bad(self.positions[self._items[position]], error)
+
+    def _bad(self, rows: list[int], error: CellError) -> None:
+        for row in rows:
+            located = error.located(self.column.rows[row], self.column.name)
+            if self.encoder.on_error == "raise":
+                raise located from error
+            self.errors[row] = located
+
+    def report(self) -> pd.DataFrame:
+        if self.errors:
+            first = min(self.errors)
+            warnings.warn(
+                f"{len(self.errors)} of {len(self.column)} cells could not be used and count as "
+                f"missing; see errors_. First: {self.errors[first]}",
+                EncodingWarning,
+                stacklevel=5,
+            )
+        rows = sorted(self.errors)
+        return pd.DataFrame(
+            {
+                "column": [self.column.name] * len(rows),
+                "error": [type(self.errors[row]).__name__ for row in rows],
+                "message": [self.errors[row].message for row in rows],
+            },
+            index=pd.Index([self.column.rows[row] for row in rows], name="row"),
+        )
