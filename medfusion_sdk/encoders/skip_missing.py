@@ -1,0 +1,135 @@
+"""Let a transformer that can't take missing cells serve as a modality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from medfusion_sdk.exceptions import ModalityError
+
+__all__ = ["SkipMissing"]
+
+
+def _names_its_features(wrapper: SkipMissing) -> bool:
+    return hasattr(getattr(wrapper, "transformer_", wrapper.transformer), "get_feature_names_out")
+
+
+class SkipMissing(TransformerMixin, BaseEstimator):
+    """Fit and apply a transformer on the rows that are there; the others become NaN rows.
+
+    Text vectorisers raise on a missing note, and an imputed note would count as present. With
+    this wrapper a missing cell stays a missing modality.
+
+    Parameters
+    ----------
+    transformer : transformer
+        Any scikit-learn transformer or pipeline with dense or sparse numeric output.
+
+    Attributes
+    ----------
+    transformer_ : transformer
+        The fitted copy.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.feature_extraction.text import CountVectorizer
+    >>> notes = pd.Series(["sinus rhythm", None], name="note")
+    >>> SkipMissing(CountVectorizer()).fit_transform(notes)
+    array([[ 1.,  1.],
+           [nan, nan]])
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+    def fit(self, X: Any, y: Any = None) -> SkipMissing:
+        """Fit the transformer on the rows that are present.
+
+        Parameters
+        ----------
+        X : Series or DataFrame
+            The modality's column or columns.
+        y : array-like, optional
+            Passed on, less the missing rows.
+
+        Returns
+        -------
+        self
+            The fitted wrapper.
+
+        Raises
+        ------
+        ModalityError
+            If every row is missing.
+        """
+        present = _present(X)
+        if not present.any():
+            raise ModalityError(f"all {len(present)} rows of this modality are missing.")
+        y = None if y is None else np.asarray(y)[present]
+        self.transformer_ = clone(self.transformer).fit(_rows(X, present), y)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Transform the rows that are present; the others are NaN.
+
+        Parameters
+        ----------
+        X : Series or DataFrame
+            The modality's column or columns.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Float block.
+        """
+        check_is_fitted(self, "transformer_")
+        present = _present(X)
+        if not present.any():
+            return np.full((len(present), len(self.get_feature_names_out())), np.nan)
+        values = self.transformer_.transform(_rows(X, present))
+        values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+        block = np.full((len(present), values.shape[1]), np.nan, np.result_type(values, np.float32))
+        block[present] = values
+        return block
+
+    @available_if(_names_its_features)
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names given by the wrapped transformer.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Passed on.
+
+        Returns
+        -------
+        ndarray of str
+            Feature names.
+        """
+        check_is_fitted(self, "transformer_")
+        return self.transformer_.get_feature_names_out(input_features)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        return tags
+
+
+def _present(X: Any) -> np.ndarray:
+    missing = pd.isna(X if isinstance(X, pd.Series | pd.DataFrame) else np.asarray(X, dtype=object))
+    missing = np.asarray(missing)
+    return ~(missing if missing.ndim == 1 else missing.all(axis=1))
+
+
+def _rows(X: Any, present: np.ndarray) -> Any:
+    if isinstance(X, pd.Series | pd.DataFrame):
+        return X[present]
+    return np.asarray(X)[present]

@@ -1,0 +1,246 @@
+"""The two tables: a cohort table of raw columns, a block table of ``modality__feature`` columns.
+
+Neither is a container of ours. The first is a DataFrame with one column per raw modality; the
+second is what an ordinary ColumnTransformer makes of it, so everything in scikit-learn that takes
+a DataFrame takes ours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+
+from medfusion_sdk.embedding_cache import as_cache
+from medfusion_sdk.exceptions import ModalityError, ModalityWarning
+
+__all__ = ["group_blocks", "make_modality_transformer", "presence_mask"]
+
+SEPARATOR = "__"
+# A table this wide without names was most likely named once, before an encoder's numpy output.
+_WIDE = 256
+
+
+def make_modality_transformer(
+    *, cache: Any = None, n_jobs: int | None = None, **modalities: tuple[Any, Any]
+) -> ColumnTransformer:
+    """Make the ColumnTransformer that turns a cohort table into a block table.
+
+    Parameters
+    ----------
+    cache : EmbeddingCache, path or None, default=None
+        Given to each of our encoders that has none of its own, also inside pipelines.
+    n_jobs : int or None, default=None
+        Modalities encoded in parallel. Encoders already use every core, so ``None`` is best
+        unless other transformers dominate.
+    **modalities : (transformer, columns)
+        One entry per modality, for example ``note=(TextEncoder(), "note")``. Any scikit-learn
+        transformer or pipeline serves; one column name hands over a Series (what text
+        vectorisers want), a list of names a DataFrame. ``"drop"`` leaves a modality out.
+
+    Returns
+    -------
+    ColumnTransformer
+        An ordinary one, with pandas output set and columns named ``modality__feature``.
+
+    Raises
+    ------
+    ModalityError
+        If no modality is given, or one isn't a pair (transformer, columns).
+
+    See Also
+    --------
+    SkipMissing : Lets a transformer that can't take missing cells serve as a modality.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X = pd.DataFrame({"age": [61.0, 48.0], "weight": [80.0, 70.0]})
+    >>> encode = make_modality_transformer(labs=(StandardScaler(), ["age", "weight"]))
+    >>> encode.fit_transform(X)
+       labs__age  labs__weight
+    0        1.0           1.0
+    1       -1.0          -1.0
+    """
+    if not modalities:
+        raise ModalityError(
+            "no modality given; write for example "
+            'make_modality_transformer(note=(TextEncoder(), "note")).'
+        )
+    steps = []
+    for name, entry in modalities.items():
+        if not isinstance(entry, tuple) or len(entry) != 2:
+            raise ModalityError(
+                f"modality {name!r}: expected a pair (transformer, columns), got {entry!r}."
+            )
+        transformer, columns = entry
+        steps.append((name, _with_cache(transformer, cache), columns))
+    # A sparse stack has no pandas output; verbose names are what makes blocks of columns.
+    return ColumnTransformer(
+        steps, n_jobs=n_jobs, sparse_threshold=0.0, verbose_feature_names_out=True
+    ).set_output(transform="pandas")
+
+
+def _with_cache(transformer: Any, cache: Any) -> Any:
+    """Copy a transformer with `cache` set wherever an encoder of ours has none."""
+    if cache is None or isinstance(transformer, str):
+        return transformer
+    parameters = transformer.get_params(deep=True)
+    free = [
+        name
+        for name, value in parameters.items()
+        if value is None
+        and name.split(SEPARATOR)[-1] == "cache"
+        and hasattr(parameters.get(name.rpartition(SEPARATOR)[0], transformer), "fingerprint")
+    ]
+    if not free:
+        return transformer
+    return clone(transformer).set_params(**dict.fromkeys(free, as_cache(cache)))
+
+
+def group_blocks(
+    feature_names: Sequence[str] | None,
+    n_features: int,
+    modalities: str | Mapping[str, Any] = "auto",
+) -> dict[str, np.ndarray]:
+    """Group the columns of a block table by modality.
+
+    Parameters
+    ----------
+    feature_names : sequence of str or None
+        Column names, None for a bare array.
+    n_features : int
+        Number of columns.
+    modalities : "auto" or mapping, default="auto"
+        "auto" groups by the text before the first double underscore; names without one, and
+        bare arrays, are one block called "features". A mapping gives for each modality a list
+        of names or positions, a prefix, or a slice of positions; columns that it doesn't name
+        aren't used.
+
+    Returns
+    -------
+    dict of str to ndarray of int
+        Column positions of each modality, in order of first appearance.
+
+    Raises
+    ------
+    ModalityError
+        For a modality without columns, an unknown column or one claimed twice.
+
+    Examples
+    --------
+    >>> blocks = group_blocks(["ecg__0000", "ecg__0001", "labs__age"], 3)
+    >>> {name: columns.tolist() for name, columns in blocks.items()}
+    {'ecg': [0, 1], 'labs': [2]}
+    """
+    if isinstance(modalities, str):
+        if modalities != "auto":
+            raise ModalityError(f'modalities must be "auto" or a mapping, got {modalities!r}.')
+        return _auto_blocks(feature_names, n_features)
+    names = None if feature_names is None else [str(name) for name in feature_names]
+    blocks = {
+        str(name): _columns(str(name), spec, names, n_features)
+        for name, spec in modalities.items()
+    }
+    if not blocks:
+        raise ModalityError("modalities is an empty mapping; name at least one modality.")
+    claimed = np.concatenate(list(blocks.values()))
+    twice = [int(c) for c, n in zip(*np.unique(claimed, return_counts=True), strict=True) if n > 1]
+    if twice:
+        label = names[twice[0]] if names else f"position {twice[0]}"
+        owners = [name for name, columns in blocks.items() if twice[0] in columns]
+        raise ModalityError(f"column {label!r} belongs to more than one modality: {owners}.")
+    return blocks
+
+
+def _auto_blocks(names: Sequence[str] | None, n_features: int) -> dict[str, np.ndarray]:
+    if names is None:
+        if n_features > _WIDE:
+            warnings.warn(
+                f"{n_features} columns without names are taken as one modality. If they were "
+                'named, keep the names with set_output(transform="pandas"), or pass '
+                "modalities={name: slice, ...}.",
+                ModalityWarning,
+                stacklevel=2,
+            )
+        return {"features": np.arange(n_features)}
+    groups: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        prefix, separator, _ = str(name).partition(SEPARATOR)
+        groups.setdefault(prefix if separator and prefix else "features", []).append(position)
+    return {name: np.array(columns) for name, columns in groups.items()}
+
+
+def _columns(modality: str, spec: Any, names: list[str] | None, n_features: int) -> np.ndarray:
+    if isinstance(spec, slice):
+        columns = list(range(n_features))[spec]
+    elif isinstance(spec, str):
+        if names is None:
+            raise ModalityError(
+                f"modality {modality!r}: prefix {spec!r} needs column names; give positions."
+            )
+        columns = [i for i, n in enumerate(names) if n == spec] or [
+            i for i, n in enumerate(names) if n.startswith(spec)
+        ]
+    else:
+        columns = [_position(modality, item, names, n_features) for item in spec]
+    if not columns:
+        raise ModalityError(f"modality {modality!r}: no column fits {spec!r}.")
+    return np.array(columns, dtype=int)
+
+
+def _position(modality: str, item: Any, names: list[str] | None, n_features: int) -> int:
+    if isinstance(item, str):
+        if names is None or item not in names:
+            raise ModalityError(f"modality {modality!r}: there is no column {item!r}.")
+        return names.index(item)
+    if not -n_features <= item < n_features:
+        raise ModalityError(
+            f"modality {modality!r}: position {item} is outside the table's {n_features} columns."
+        )
+    return int(item) % n_features
+
+
+def presence_mask(X: np.ndarray, blocks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Tell which modalities each row has: those whose block isn't all NaN.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        A block table's values.
+    blocks : mapping of str to ndarray of int
+        Column positions of each modality, from :func:`group_blocks`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_modalities), bool
+        True where the modality is present.
+
+    Raises
+    ------
+    ModalityError
+        If a row has no modality at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, 2.0]])
+    >>> presence_mask(X, {"ecg": np.array([0, 1]), "labs": np.array([2])})
+    array([[ True,  True],
+           [False,  True]])
+    """
+    missing = np.isnan(X)
+    mask = np.column_stack([~missing[:, columns].all(axis=1) for columns in blocks.values()])
+    empty = np.flatnonzero(~mask.any(axis=1))
+    if empty.size:
+        raise ModalityError(
+            f"{empty.size} row(s) have none of the modalities {list(blocks)}: position(s) "
+            f"{empty[:5].tolist()}{' ...' if empty.size > 5 else ''}. Drop these rows; without "
+            "any input there is nothing to predict from."
+        )
+    return mask
