@@ -17,6 +17,7 @@ __all__ = [
     "CellError",
     "CellFileNotFoundError",
     "CorruptModelError",
+    "DeviceError",
     "EncodingWarning",
     "MedFusionError",
     "MedFusionWarning",
@@ -112,6 +113,10 @@ class MissingDependencyError(MedFusionError, ImportError):
 
 class CacheError(MedFusionError, OSError):
     """The embedding cache can't be opened, read or written."""
+
+
+class DeviceError(MedFusionError, ValueError):
+    """A device was named that torch doesn't know or this machine doesn't have."""
 
 
 class TrainingError(MedFusionError, RuntimeError):
