@@ -1,1 +1,48 @@
-"""TODO."""
+"""Multimodal medical methods as scikit-learn estimators over frozen pretrained encoders.
+
+Names are imported when they are first used, so that ``import medfusion_sdk`` stays quick and
+loads neither torch nor transformers.
+
+Examples
+--------
+>>> import medfusion_sdk
+>>> "make_modality_transformer" in dir(medfusion_sdk)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medfusion_sdk import exceptions
+    from medfusion_sdk.tables import make_modality_transformer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "exceptions",
+    "make_modality_transformer",
+]
+
+# Public name -> the submodule that defines it; a submodule of that name is public itself.
+_HOME = {
+    "exceptions": "exceptions",
+    "make_modality_transformer": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    module = importlib.import_module(f"{__name__}.{home}")
+    value = module if home == name else getattr(module, name)
+    globals()[name] = value  # the next look-up finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

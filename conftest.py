@@ -1,0 +1,47 @@
+"""What every test run needs: the array-API switch, and Markdown pages as tests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# SciPy reads the switch at import. Without it scikit-learn skips its array-API input check.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+
+_IN_PAGE = "_page_folders"
+
+
+def _enter_scratch_folder(namespace: dict) -> None:
+    """Let a page write files as a reader would, away from the repository."""
+    scratch = tempfile.TemporaryDirectory(prefix="medfusion-page-")
+    namespace[_IN_PAGE] = (Path.cwd(), scratch)
+    os.chdir(scratch.name)
+
+
+def _leave_scratch_folder(namespace: dict) -> None:
+    home, scratch = namespace.pop(_IN_PAGE)
+    os.chdir(home)
+    scratch.cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    filenames=["README.md"],
+    patterns=["docs/**/*.md", "docs/*.md"],
+    excludes=["docs/_build/**", "docs/auto_examples/**"],
+    setup=_enter_scratch_folder,
+    teardown=_leave_scratch_folder,
+).pytest()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the examples of one page together: the later ones use names of the earlier."""
+    for item in items:
+        if item.path.suffix == ".md":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
