@@ -17,6 +17,7 @@ __all__ = [
     "CellError",
     "CellFileNotFoundError",
     "CorruptModelError",
+    "DataError",
     "DeviceError",
     "EncodingWarning",
     "MedFusionError",
@@ -24,8 +25,10 @@ __all__ = [
     "MissingDependencyError",
     "ModalityError",
     "ModalityWarning",
+    "ParameterError",
     "SignalError",
     "TrainingError",
+    "TrainingWarning",
     "WeightsError",
     "WeightsNotFoundError",
 ]
@@ -99,6 +102,10 @@ class ModalityError(MedFusionError, ValueError):
     """Modalities and columns don't fit, or a row has none of them."""
 
 
+class DataError(MedFusionError, ValueError):
+    """Targets, scores, groups or sizes don't fit together, or aren't what the task needs."""
+
+
 class WeightsError(MedFusionError, ValueError):
     """Weights were found but aren't what was asked for (digest, keys, shapes)."""
 
@@ -115,7 +122,11 @@ class CacheError(MedFusionError, OSError):
     """The embedding cache can't be opened, read or written."""
 
 
-class DeviceError(MedFusionError, ValueError):
+class ParameterError(MedFusionError, ValueError):
+    """A parameter has a value that it can't have."""
+
+
+class DeviceError(ParameterError):
     """A device was named that torch doesn't know or this machine doesn't have."""
 
 
@@ -141,3 +152,7 @@ class EncodingWarning(MedFusionWarning):
 
 class ModalityWarning(MedFusionWarning):
     """A modality is missing or unseen where it may matter."""
+
+
+class TrainingWarning(MedFusionWarning):
+    """Training changed a setting to get through."""
