@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medfusion_sdk.datasets._heart_failure import load_heart_failure
 from medfusion_sdk.datasets._ptbxl import load_ptbxl
 
-__all__ = ["load_ptbxl"]
+__all__ = ["load_heart_failure", "load_ptbxl"]
