@@ -1,0 +1,113 @@
+"""Batches as slices of tensors that already sit on the device: no loader, no collation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from medfusion_sdk.exceptions import TrainingError
+
+__all__ = ["Batch", "Batches", "move"]
+
+
+class Batch(NamedTuple):
+    """Some rows: their tensors, their weights, and how much they count together."""
+
+    tensors: dict[str, Tensor]
+    sample_weight: Tensor | None
+    total: float
+
+
+class Batches:
+    """Rows of equally long tensors, batch by batch; iterate once per epoch.
+
+    Parameters
+    ----------
+    data : mapping of str to Tensor
+        Tensors of shape (n_rows, ...), all on one device.
+    sample_weight : Tensor of shape (n_rows,) or None
+        One weight per row.
+    batch_size : int
+        Rows per batch at most. Batches are as equal in length as can be, so that none is left
+        with a single row.
+    generator : torch.Generator or None, default=None
+        Shuffles the rows anew for each pass. None, or a single batch, leaves their order alone.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Tensor],
+        sample_weight: Tensor | None,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.data = dict(data)
+        self.sample_weight = sample_weight
+        self.n_rows = _common_length(self.data, sample_weight)
+        self.batch_size = min(batch_size, self.n_rows)
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.generator is None or len(self) == 1:
+            yield from self._in_order()
+            return
+        device = next(iter(self.data.values())).device
+        order = torch.randperm(self.n_rows, generator=self.generator).to(device)
+        for rows in order.tensor_split(len(self)):
+            yield self._take(rows)
+
+    def _in_order(self) -> Iterator[Batch]:
+        stop = 0
+        for part in range(len(self)):
+            start, stop = stop, (part + 1) * self.n_rows // len(self)
+            yield self._take(slice(start, stop))
+
+    def _take(self, rows: Tensor | slice) -> Batch:
+        tensors = {name: _rows(tensor, rows) for name, tensor in self.data.items()}
+        if self.sample_weight is None:
+            return Batch(tensors, None, float(len(next(iter(tensors.values())))))
+        weight = _rows(self.sample_weight, rows)
+        return Batch(tensors, weight, float(weight.sum()))
+
+    def halve(self) -> None:
+        """Go on with batches of half the size."""
+        self.batch_size = max(1, self.batch_size // 2)
+
+
+def move(data: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return the tensors on a device, the same objects where they are there already.
+
+    Parameters
+    ----------
+    data : mapping of str to Tensor
+        Tensors on any device.
+    device : torch.device
+        Where they are needed.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The tensors there.
+    """
+    return {name: tensor.to(device) for name, tensor in data.items()}
+
+
+def _rows(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
+
+
+def _common_length(data: Mapping[str, Tensor], sample_weight: Tensor | None) -> int:
+    lengths = {name: len(tensor) for name, tensor in data.items()}
+    if sample_weight is not None:
+        lengths["sample_weight"] = len(sample_weight)
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise TrainingError(
+            f"Training needs tensors of one length and at least one row, got lengths {lengths}."
+        )
+    return next(iter(lengths.values()))

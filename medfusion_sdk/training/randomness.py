@@ -1,0 +1,95 @@
+"""Randomness from a seed alone: private generators, and the global one left as it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["private_randomness", "seed_generators", "spawn_seeds"]
+
+# Held while the process-wide generator is borrowed: trainings in parallel threads would
+# otherwise draw from one stream.
+_GLOBAL_GENERATOR = threading.RLock()
+
+
+def spawn_seeds(seed: int, count: int) -> list[int]:
+    """Return seeds of independent streams.
+
+    Parameters
+    ----------
+    seed : int
+        The one seed that all follow from; 0 or more.
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of int
+        Seeds below 2**63.
+
+    Examples
+    --------
+    >>> spawn_seeds(0, 2) == spawn_seeds(0, 2)
+    True
+    """
+    words = np.random.SeedSequence(seed).generate_state(count, np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
+
+
+def seed_generators(module: nn.Module, seed: int, device: torch.device | str = "cpu") -> None:
+    """Give the random parts of a module one freshly seeded generator.
+
+    A part is random by having an attribute ``generator``; it draws from that one alone.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module; its submodules are visited too.
+    seed : int
+        Where the stream starts.
+    device : torch.device or str, default="cpu"
+        Where the random numbers are drawn.
+    """
+    generator = torch.Generator(device)
+    generator.manual_seed(seed)
+    for part in module.modules():
+        if hasattr(part, "generator"):
+            part.generator = generator  # type: ignore[assignment]
+
+
+@contextmanager
+def private_randomness(module: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
+    """Let a module draw from `seed` alone while it is trained.
+
+    Torch's own dropout layers know only the global generator. For a module with such layers it is
+    lent out, seeded, and given back as it was; two such trainings take turns.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module.
+    seed : int
+        Where the stream starts.
+    device : torch.device
+        Where the module is.
+    """
+    seed_generators(module, seed, device)
+    if not any(map(_draws_globally, module.modules())):
+        yield
+        return
+    with _GLOBAL_GENERATOR, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _draws_globally(part: nn.Module) -> bool:
+    if isinstance(part, nn.modules.dropout._DropoutNd):
+        return part.p > 0
+    if isinstance(part, (nn.MultiheadAttention, nn.RNNBase)):
+        return part.dropout > 0
+    return isinstance(part, nn.RReLU)
