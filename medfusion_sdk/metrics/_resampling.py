@@ -1,0 +1,154 @@
+"""The same resamples of whole patients for every model, and what they say of a value."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.utils import check_consistent_length
+
+from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.metrics._auroc import (
+    macro_auroc,
+    mean_of_defined,
+    one_vs_rest,
+    weighted_auroc,
+)
+from medfusion_sdk.model_selection import group_codes
+
+Metric = Callable[[Any, Any], float]
+
+# Row weights held in memory at once, as a number of entries.
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its percentile bootstrap interval.
+
+    A list of intervals makes a table: ``pandas.DataFrame([a, b])``.
+
+    Parameters
+    ----------
+    estimate : float
+        Value on the data as they are.
+    low, high : float
+        Bounds of the interval.
+    standard_error : float
+        Standard deviation of the resampled values.
+    confidence_level : float
+        Share of resampled values within the bounds.
+    n_resamples : int
+        Resamples on which the metric was defined.
+
+    Examples
+    --------
+    >>> from medfusion_sdk.metrics import Interval
+    >>> gain = Interval(0.021, 0.004, 0.039, standard_error=0.009, confidence_level=0.95,
+    ...                 n_resamples=1000)
+    >>> print(gain)
+    0.021 [0.004, 0.039]
+    >>> gain.excludes(0)
+    True
+    """
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    confidence_level: float
+    n_resamples: int
+
+    def excludes(self, value: float) -> bool:
+        """Say whether a value lies outside the interval.
+
+        Parameters
+        ----------
+        value : float
+            The value; 0 asks of a difference whether it is beyond chance.
+
+        Returns
+        -------
+        bool
+            True where ``value`` is below ``low`` or above ``high``.
+        """
+        return value < self.low or value > self.high
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Resamples:
+    """Resamples of patients, drawn once so that models are compared on the same ones."""
+
+    def __init__(
+        self,
+        n_rows: int,
+        groups: ArrayLike | None,
+        n_resamples: int,
+        confidence_level: float,
+        random_state: int | np.random.Generator | None,
+    ) -> None:
+        if not 0 < confidence_level < 1:
+            raise ParameterError(f"confidence_level={confidence_level} isn't between 0 and 1.")
+        if n_resamples < 2:
+            raise ParameterError(f"n_resamples={n_resamples}; an interval needs 2 at least.")
+        self.confidence_level = confidence_level
+        self.n_rows = n_rows
+        self._group = np.arange(n_rows) if groups is None else group_codes(groups, n_rows)
+        n_groups = int(self._group.max()) + 1
+        draws = np.random.default_rng(random_state).integers(n_groups, size=(n_resamples, n_groups))
+        draws += n_groups * np.arange(n_resamples)[:, None]
+        counts = np.bincount(draws.ravel(), minlength=n_resamples * n_groups)
+        self._counts = counts.reshape(n_resamples, n_groups).astype(np.int32)
+
+    def values(self, metric: Metric, y_true: Any, y_score: Any) -> np.ndarray:
+        """Return the metric on every resample, shape (n_resamples,)."""
+        check_consistent_length(y_true, y_score)
+        if metric is macro_auroc:
+            positive, score, _ = one_vs_rest(y_true, y_score)
+            areas = [weighted_auroc(positive, score, weight) for weight in self._weights()]
+            return mean_of_defined(np.concatenate(areas))
+        with warnings.catch_warnings():
+            # A resample without one of the outcomes is NaN and counted; a warning each is noise.
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            return np.array([metric(*drawn) for drawn in self._rows(y_true, y_score)], float)
+
+    def interval(self, estimate: float, values: np.ndarray) -> Interval:
+        """Summarise the values on the resamples; NaN where none is defined."""
+        defined = values[~np.isnan(values)]
+        tail = (1 - self.confidence_level) / 2
+        low = high = spread = np.nan
+        if len(defined) > 1:
+            low, high = np.quantile(defined, [tail, 1 - tail])
+            spread = np.std(defined, ddof=1)
+        return Interval(
+            float(estimate),
+            float(low),
+            float(high),
+            float(spread),
+            self.confidence_level,
+            len(defined),
+        )
+
+    def _weights(self) -> Iterator[np.ndarray]:
+        """Yield how often each row was drawn, some resamples at a time."""
+        step = max(1, _CHUNK // self.n_rows)
+        for start in range(0, len(self._counts), step):
+            yield self._counts[start : start + step, self._group].astype(np.float64)
+
+    def _rows(self, *tables: Any) -> Iterator[list[Any]]:
+        """Yield the tables with their rows drawn, one resample at a time."""
+        for weights in self._weights():
+            for weight in weights:
+                rows = np.repeat(np.arange(self.n_rows), weight.astype(int))
+                yield [_take(table, rows) for table in tables]
+
+
+def _take(table: Any, rows: np.ndarray) -> Any:
+    return table.iloc[rows] if hasattr(table, "iloc") else np.asarray(table)[rows]
