@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medfusion_sdk import exceptions
+    from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.tables import make_modality_transformer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SkipMissing",
     "exceptions",
     "make_modality_transformer",
 ]
 
 # Public name -> the submodule that defines it; a submodule of that name is public itself.
 _HOME = {
+    "SkipMissing": "encoders.skip_missing",
     "exceptions": "exceptions",
     "make_modality_transformer": "tables",
 }

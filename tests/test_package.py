@@ -41,11 +41,17 @@ def test_import_of_exceptions_loads_no_heavy_library():
     assert not loaded_after("from medfusion_sdk import exceptions") & HEAVY
 
 
+def constructor_call(name, estimator):
+    parameters = inspect.signature(estimator).parameters.values()
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return f"medfusion_sdk.{name}({', '.join(f'{parameter}=None' for parameter in required)})"
+
+
 def test_constructing_every_public_estimator_loads_no_backbone_library():
     # Constructors store parameters; a worker that only clones must not pay for transformers.
-    estimators = [name for name, value in public_objects() if hasattr(value, "get_params")]
-    calls = "; ".join(f"medfusion_sdk.{name}()" for name in estimators)
-    loaded = loaded_after(f"import medfusion_sdk; {calls}")
+    calls = [constructor_call(*item) for item in public_objects() if hasattr(item[1], "get_params")]
+    assert calls
+    loaded = loaded_after(f"import medfusion_sdk; {'; '.join(calls)}")
     assert not loaded & {"transformers", "wfdb", "nibabel", "lifelines", "matplotlib"}
 
 
