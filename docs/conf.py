@@ -33,8 +33,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "auto_examples/**.ipynb", "auto_examples/**.py"]
 templates_path = ["_templates"]
-# A folder of pages that nobody has written yet is no error.
-suppress_warnings = ["toc.empty_glob", "config.cache"]
+suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
 html_title = f"medfusion-sdk {version}"
