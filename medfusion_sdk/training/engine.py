@@ -24,7 +24,7 @@ from medfusion_sdk.training.batches import Batches, move
 from medfusion_sdk.training.callbacks import FitCallbacks
 from medfusion_sdk.training.config import TrainingConfig, TrainingResult
 from medfusion_sdk.training.progress import progress_bar
-from medfusion_sdk.training.randomness import private_randomness, seed_generators, spawn_seeds
+from medfusion_sdk.training.randomness import lent_generator, seed_generators, spawn_seeds
 from medfusion_sdk.training.state import trainable_parameters
 
 __all__ = ["train"]
@@ -107,12 +107,12 @@ def train(
 
     def reseed() -> None:
         shuffle.manual_seed(shuffle_seed)
-        seed_generators(module, module_seed, where)
+        seed_generators(module, module_seed)
 
     rows = partial(_rows, config=config, device=where)
     with (
         limit_threads(),
-        private_randomness(module, module_seed, where),
+        lent_generator(module, module_seed, where),
         progress_bar(config.verbose > 0, config.max_epochs, label, "epoch") as bar,
     ):
         reseed()
@@ -143,13 +143,18 @@ def _check(
 
 def _rows(
     data: Mapping[str, Tensor],
-    sample_weight: Tensor | None,
+    weight: Tensor | None,
     *,
     config: TrainingConfig,
     device: torch.device,
     generator: torch.Generator | None = None,
 ) -> Batches:
-    weight = None if sample_weight is None else sample_weight.to(device)
+    if weight is not None and not weight.all():
+        # So that a weight of zero is the same as no row, in the size of batches and in shuffling.
+        kept = weight.nonzero()[:, 0]
+        data = {name: tensor[kept.to(tensor.device)] for name, tensor in data.items()}
+        weight = weight[kept]
+    weight = None if weight is None else weight.to(device)
     n_rows = max((len(tensor) for tensor in data.values()), default=0)
     return Batches(move(data, device), weight, config.rows_per_step(n_rows), generator)
 

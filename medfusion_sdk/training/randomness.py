@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["private_randomness", "seed_generators", "spawn_seeds"]
+__all__ = ["lent_generator", "seed_generators", "spawn_seeds"]
 
 # Held while the process-wide generator is borrowed: trainings in parallel threads would
 # otherwise draw from one stream.
@@ -41,10 +41,11 @@ def spawn_seeds(seed: int, count: int) -> list[int]:
     return [int(word >> np.uint64(1)) for word in words]
 
 
-def seed_generators(module: nn.Module, seed: int, device: torch.device | str = "cpu") -> None:
+def seed_generators(module: nn.Module, seed: int) -> None:
     """Give the random parts of a module one freshly seeded generator.
 
-    A part is random by having an attribute ``generator``; it draws from that one alone.
+    A part is random by having an attribute ``generator``; it draws from that alone. The generator
+    is the CPU's wherever the module is, so that a seed means the same on each device.
 
     Parameters
     ----------
@@ -52,10 +53,8 @@ def seed_generators(module: nn.Module, seed: int, device: torch.device | str = "
         The module; its submodules are visited too.
     seed : int
         Where the stream starts.
-    device : torch.device or str, default="cpu"
-        Where the random numbers are drawn.
     """
-    generator = torch.Generator(device)
+    generator = torch.Generator()
     generator.manual_seed(seed)
     for part in module.modules():
         if hasattr(part, "generator"):
@@ -63,11 +62,12 @@ def seed_generators(module: nn.Module, seed: int, device: torch.device | str = "
 
 
 @contextmanager
-def private_randomness(module: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
-    """Let a module draw from `seed` alone while it is trained.
+def lent_generator(module: nn.Module, seed: int, device: torch.device) -> Iterator[None]:
+    """Lend torch's global generator to a module that can't do without it.
 
-    Torch's own dropout layers know only the global generator. For a module with such layers it is
-    lent out, seeded, and given back as it was; two such trainings take turns.
+    Torch's own dropout layers know no other. For a module with such layers it is seeded, and given
+    back as it was; two such trainings in one process take turns. For any other module nothing
+    happens.
 
     Parameters
     ----------
@@ -78,7 +78,6 @@ def private_randomness(module: nn.Module, seed: int, device: torch.device) -> It
     device : torch.device
         Where the module is.
     """
-    seed_generators(module, seed, device)
     if not any(map(_draws_globally, module.modules())):
         yield
         return
