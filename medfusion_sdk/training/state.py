@@ -69,7 +69,7 @@ def load_state(module: nn.Module, state: Mapping[str, np.ndarray]) -> None:
             )
     with torch.no_grad():
         for name, tensor in own.items():
-            # A copy, for torch takes no read-only or byte-swapped array.
+            # A copy, for torch warns of read-only arrays.
             tensor.copy_(torch.from_numpy(np.array(state[name])))
 
 

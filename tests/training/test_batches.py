@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+
+from medfusion_sdk.exceptions import TrainingError
+from medfusion_sdk.training.batches import Batches
+
+
+def rows_of(batches):
+    return [batch.tensors["row"].tolist() for batch in batches]
+
+
+def numbered(n_rows):
+    return {"row": torch.arange(n_rows), "twice": 2 * torch.arange(n_rows)}
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 17, 64, 65])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_each_pass_covers_every_row_once(n_rows, shuffled):
+    generator = torch.Generator().manual_seed(0) if shuffled else None
+    batches = Batches(numbered(n_rows), None, 16, generator)
+    for _ in range(2):
+        parts = rows_of(batches)
+        assert sorted(chain(*parts)) == list(range(n_rows))
+        assert len(parts) == len(batches)
+        assert max(map(len, parts)) <= 16
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_tensors_and_weights_stay_together():
+    weight = torch.arange(50) / 10
+    batches = Batches(numbered(50), weight, 8, torch.Generator().manual_seed(0))
+    for batch in batches:
+        assert batch.tensors["twice"].tolist() == (2 * batch.tensors["row"]).tolist()
+        assert batch.sample_weight.tolist() == weight[batch.tensors["row"]].tolist()
+        assert batch.total == pytest.approx(batch.sample_weight.sum().item())
+
+
+def test_passes_differ_and_repeat_with_the_generator():
+    def passes():
+        batches = Batches(numbered(40), None, 8, torch.Generator().manual_seed(3))
+        return rows_of(batches), rows_of(batches)
+
+    first, second = passes()
+    assert first != second
+    assert passes() == (first, second)
+
+
+def test_single_batch_keeps_order_and_copies_nothing():
+    data = numbered(9)
+    batches = Batches(data, None, 9, torch.Generator().manual_seed(0))
+    (batch,) = batches
+    assert batch.tensors["row"].data_ptr() == data["row"].data_ptr()
+    assert batch.tensors["row"].tolist() == list(range(9))
+
+
+def test_order_without_generator_is_kept_by_views():
+    data = numbered(20)
+    batches = list(Batches(data, None, 6))
+    assert list(chain(*rows_of(batches))) == list(range(20))
+    assert batches[0].tensors["row"].data_ptr() == data["row"].data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("data", "weight"),
+    [
+        ({}, None),
+        ({"x": torch.ones(0)}, None),
+        ({"x": torch.ones(3), "y": torch.ones(4)}, None),
+        ({"x": torch.ones(3)}, torch.ones(2)),
+    ],
+)
+def test_unequal_or_empty_tensors_are_refused(data, weight):
+    with pytest.raises(TrainingError, match="tensors of one length and at least one row, got"):
+        Batches(data, weight, 2)
