@@ -61,7 +61,7 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/numpydoc lint $$(git ls-files "medfusion_sdk/*.py")
+	$(BIN)/python .ci/check_docstrings.py
 	$(BIN)/python .ci/check_sizes.py
 	$(BIN)/codespell $$(git ls-files '*.py' '*.md' '*.toml' Makefile)
 
