@@ -1,1 +1,1 @@
-"""TODO."""
+"""Networks and losses in plain torch; nothing of the rest of the package is imported here."""

@@ -1,0 +1,107 @@
+"""What y means: classes (binary, multiclass) or independent labels (multilabel)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
+from medfusion_sdk.exceptions import ParameterError
+
+__all__ = ["Targets", "row_weights"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Encoded y.
+
+    Attributes
+    ----------
+    classes : ndarray
+        Sorted classes, or positions 0..L-1 of the labels (scikit-learn's MLPClassifier does the
+        same).
+    codes : ndarray of shape (n,) int64, or (n, L) float
+        Position of each row's class, or 0/1 labels.
+    names : ndarray
+        What tables call the classes or labels.
+    """
+
+    classes: np.ndarray
+    codes: np.ndarray
+    names: np.ndarray
+
+    @property
+    def multilabel(self) -> bool:
+        """Labels are independent."""
+        return self.codes.ndim == 2
+
+    @classmethod
+    def encode(cls, y: Any, raw: Any = None) -> Targets:
+        """Encode a validated y.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,) or (n, L)
+            Targets, checked for length and finiteness.
+        raw : object, optional
+            y as the user passed it, for the labels' names.
+
+        Returns
+        -------
+        Targets
+            The encoding.
+        """
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        if y.ndim == 1:
+            classes, codes = np.unique(y, return_inverse=True)
+            return cls(classes, codes.astype(np.int64), classes)
+        if type_of_target(y) != "multilabel-indicator":
+            raise ParameterError(
+                f"y has shape {y.shape}; two columns or more must be 0/1 labels (multilabel). "
+                "Several multiclass targets need one estimator each, for example through "
+                "sklearn.multioutput.MultiOutputClassifier."
+            )
+        positions = np.arange(y.shape[1])
+        names = np.asarray(getattr(raw, "columns", positions))
+        return cls(positions, np.asarray(y, dtype=np.float64), names)
+
+
+def row_weights(X: np.ndarray, y: np.ndarray, sample_weight: Any, class_weight: Any) -> np.ndarray:
+    """Weights that a fit uses: sample weights times class weights.
+
+    Parameters
+    ----------
+    X : ndarray
+        For the number of rows.
+    y : ndarray
+        Targets.
+    sample_weight : array-like of shape (n,) or None
+        The user's.
+    class_weight : dict, "balanced" or None
+        scikit-learn's meaning; several labels multiply.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        At least zero; float64.
+
+    Raises
+    ------
+    ParameterError
+        If no row has a positive weight.
+    """
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not (weight > 0).any():
+        raise ParameterError("every sample weight is zero; at least one row must count.")
+    if class_weight is None:
+        return weight
+    factors = np.zeros_like(weight)
+    counted = weight > 0
+    factors[counted] = compute_sample_weight(class_weight, y[counted])
+    return weight * factors

@@ -1,0 +1,211 @@
+"""The small multimodal network (MultimodalPred's skeleton): light encoders, one linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medfusion_sdk.nn.layers import SharedDropout
+from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, weighted_mean
+
+__all__ = ["SmallNetwork"]
+
+
+class SmallNetwork(nn.Module):
+    """One hidden layer per modality, fused by a linear head.
+
+    Whatever the fusion, the class scores are ``head(embed(x, present))``: so the head can be
+    shared with a large path (AdaCoMed, Eq. 6).
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Input width of each modality.
+    n_outputs : int
+        Number of class scores C.
+    embed_size : int
+        Width k of each modality's embedding.
+    fusion : {"joint", "early", "late"}
+        ``joint``: head on the concatenated embeddings, trained end to end. ``late``: mean of the
+        present modalities' scores, each modality trained on its own loss. ``early``: two stacked
+        linear maps on embeddings trained one modality at a time and then frozen.
+    dropout : float
+        On the embeddings while training.
+    modality_dropout : float
+        Probability that a training step goes without a modality.
+    alpha : float
+        L2 penalty on the weights, divided by the number of training rows.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        n_outputs: int,
+        embed_size: int,
+        fusion: str = "joint",
+        dropout: float = 0.0,
+        modality_dropout: float = 0.0,
+        alpha: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dims = list(dims)
+        self.fusion = fusion
+        self.alpha = alpha
+        self.modality_dropout = modality_dropout
+        self.generator: torch.Generator | None = None  # seeded by the training engine
+        width = len(self.dims) * embed_size
+        self.encoders = nn.ModuleList(nn.Linear(d, embed_size) for d in self.dims)
+        # What a missing modality is to a joint head; late fusion leaves it out of the mean.
+        self.absent = nn.Parameter(torch.zeros(len(self.dims), embed_size))
+        self.stack = nn.Linear(width, width) if fusion == "early" else None
+        self.head = nn.Linear(width, n_outputs)
+        self.dropout = SharedDropout(dropout)
+
+    @property
+    def embed_width(self) -> int:
+        """Width of e_small."""
+        return self.head.in_features
+
+    def modality_embeddings(self, x: Tensor, present: Tensor) -> Tensor:
+        """Embed each modality on its own.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, sum(dims))
+            Modalities side by side.
+        present : Tensor of shape (B, M), bool
+            Presence mask.
+
+        Returns
+        -------
+        Tensor of shape (B, M, k)
+            Embeddings, zero where absent.
+        """
+        parts = x.split(self.dims, dim=1)
+        hidden = [torch.relu(e(part)) for e, part in zip(self.encoders, parts, strict=True)]
+        return self.dropout(torch.stack(hidden, dim=1)) * present[..., None].to(x)
+
+    def embed(self, x: Tensor, present: Tensor) -> Tensor:
+        """Fuse a batch into e_small, the head's input.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, sum(dims))
+            Modalities side by side; absent ones hold anything finite.
+        present : Tensor of shape (B, M), bool
+            Presence mask.
+
+        Returns
+        -------
+        Tensor of shape (B, M * k)
+            e_small.
+        """
+        embeddings = self.modality_embeddings(x, present)
+        mask = present[..., None].to(x)
+        if self.fusion == "late":
+            # The head sums over modalities; this makes the sum a mean over the present ones.
+            return (embeddings / mask.sum(dim=1, keepdim=True)).flatten(1)
+        flat = (embeddings + (1 - mask) * self.absent).flatten(1)
+        return flat if self.stack is None else self.stack(flat)
+
+    def modality_logits(self, x: Tensor, present: Tensor) -> Tensor:
+        """Class scores of each modality alone, for late fusion and unimodal training.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, sum(dims))
+            Modalities side by side.
+        present : Tensor of shape (B, M), bool
+            Presence mask.
+
+        Returns
+        -------
+        Tensor of shape (B, M, C)
+            Scores; for an absent modality the bias alone.
+        """
+        embeddings = self.modality_embeddings(x, present)
+        weight = self.head.weight.view(len(self.head.weight), len(self.dims), -1)
+        return torch.einsum("bmk,cmk->bmc", embeddings, weight) + self.head.bias
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """Class scores.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, sum(dims))
+            Modalities side by side.
+        present : Tensor of shape (B, M), bool
+            Presence mask.
+
+        Returns
+        -------
+        Tensor of shape (B, C)
+            Scores.
+        """
+        return self.head(self.embed(x, present))
+
+    def loss(self, batch: dict[str, Tensor], sample_weight: Tensor | None) -> dict[str, Tensor]:
+        """Training loss of a batch.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            ``x``, ``present``, ``target``.
+        sample_weight : Tensor of shape (B,) or None
+            Row weights.
+
+        Returns
+        -------
+        dict of Tensor
+            ``loss``, and its part ``task``.
+        """
+        x, present, target = batch["x"], self._drop(batch["present"]), batch["target"]
+        weight = x.new_ones(len(x)) if sample_weight is None else sample_weight
+        if self.fusion == "late":
+            task = self._unimodal_loss(x, present, target, weight)
+        else:
+            task = weighted_mean(classification_loss(self(x, present), target), weight)
+        return {"loss": task + l2_penalty(self, self.alpha), "task": task}
+
+    def _unimodal_loss(self, x: Tensor, present: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Sum over modalities of each one's own mean loss over the rows that have it."""
+        logits = self.modality_logits(x, present)
+        total = x.new_zeros(())
+        for m in range(len(self.dims)):
+            rows = weight * present[:, m].to(weight)
+            loss = classification_loss(logits[:, m], target) * rows
+            total = total + loss.sum() / rows.sum().clamp_min(torch.finfo(rows.dtype).tiny)
+        return total / len(self.dims)
+
+    def _drop(self, present: Tensor) -> Tensor:
+        return drop_modalities(present, self.modality_dropout, self.training, self.generator)
+
+
+def drop_modalities(
+    present: Tensor, probability: float, training: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Hide modalities from a training step, never the last one of a row.
+
+    Parameters
+    ----------
+    present : Tensor of shape (B, M), bool
+        Presence mask.
+    probability : float
+        Of hiding each modality; one draw per step, shared by the rows.
+    training : bool
+        Nothing is hidden otherwise.
+    generator : torch.Generator or None
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor of shape (B, M), bool
+        The mask to train with.
+    """
+    if not training or probability == 0.0:
+        return present
+    keep = torch.rand(present.shape[1], generator=generator) >= probability
+    kept = present & keep.to(present.device)
+    return torch.where(kept.any(dim=1, keepdim=True), kept, present)
