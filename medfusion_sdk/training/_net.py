@@ -15,7 +15,7 @@ from medfusion_sdk.backbones.devices import is_out_of_memory
 from medfusion_sdk.exceptions import TrainingError, TrainingWarning
 from medfusion_sdk.training.batches import Batch, Batches
 from medfusion_sdk.training.config import TrainingConfig
-from medfusion_sdk.training.state import trainable_parameters
+from medfusion_sdk.training.state import restore, snapshot, trainable_parameters
 
 Parts = dict[str, float]
 
@@ -66,6 +66,7 @@ class Net(NeuralNet):
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Net:
         config, device = self.config, torch.device(self.device)
         self.parameters_ = trainable_parameters(self.module_)
+        self.buffers_ = snapshot(self.module_, parameters=False)
         settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         # One pass over the parameters instead of five; Metal's kernels are younger.
         settings["fused"] = device.type in ("cpu", "cuda")
@@ -162,7 +163,9 @@ class Net(NeuralNet):
                 f"{rows.batch_size} rows. Set batch_size={max(1, rows.batch_size // 2)} or less."
             ) from error
         rows.halve()
-        self.reseed()
+        if training:  # once more from the start, as if the smaller size had been asked for
+            self.reseed()
+            restore(self.module_, self.buffers_)
         warnings.warn(
             f"Memory ran out on {self.device}: batches have {rows.batch_size} rows now. "
             f"Set batch_size={rows.batch_size} to start with that.",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["lent_generator", "seed_generators", "spawn_seeds"]
+__all__ = ["lent_generator", "seed_generators", "seeded_initialisation", "spawn_seeds"]
 
 # Held while the process-wide generator is borrowed: trainings in parallel threads would
 # otherwise draw from one stream.
@@ -92,3 +92,24 @@ def _draws_globally(part: nn.Module) -> bool:
     if isinstance(part, (nn.MultiheadAttention, nn.RNNBase)):
         return part.dropout > 0
     return isinstance(part, nn.RReLU)
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Let torch's layers initialise themselves from a seed, and leave no trace.
+
+    Layers draw their initial weights from the CPU's global generator and take no other. It is
+    seeded inside and given back as it was; the generators of other devices aren't touched.
+
+    Parameters
+    ----------
+    seed : int
+        Where the stream starts.
+    """
+    with _GLOBAL_GENERATOR:
+        before = torch.random.get_rng_state()
+        torch.random.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.random.set_rng_state(before)

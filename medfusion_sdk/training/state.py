@@ -89,20 +89,26 @@ def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def snapshot(module: nn.Module) -> dict[str, Tensor]:
+def snapshot(module: nn.Module, *, parameters: bool = True) -> dict[str, Tensor]:
     """Return copies of what training changes, on the module's device.
 
     Parameters
     ----------
     module : torch.nn.Module
         The module.
+    parameters : bool, default=True
+        False leaves the parameters out.
 
     Returns
     -------
     dict of str to Tensor
         For :func:`restore`.
     """
-    return {name: tensor.detach().clone() for name, tensor in _named_state(module)}
+    return {
+        name: tensor.detach().clone()
+        for name, tensor in _named_state(module)
+        if parameters or not isinstance(tensor, nn.Parameter)
+    }
 
 
 def restore(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
@@ -117,7 +123,8 @@ def restore(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
     """
     with torch.no_grad():
         for name, tensor in _named_state(module):
-            tensor.copy_(saved[name])
+            if name in saved:
+                tensor.copy_(saved[name])
 
 
 def _named_state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -270,10 +270,13 @@ class Greedy(Regression):
     def __init__(self, most=12, kind=torch.OutOfMemoryError, from_call=0):
         super().__init__(dropout=SharedDropout(0.2))
         self.most, self.kind, self.from_call, self.calls = most, kind, from_call, 0
+        self.register_buffer("running", torch.zeros((), dtype=torch.float64))
 
     def loss(self, batch, sample_weight):
         self.calls += 1
         loss = super().loss(batch, sample_weight)
+        if self.training:
+            self.running += loss.detach()
         if len(batch["x"]) > self.most and self.calls > self.from_call:
             raise self.kind("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return loss
@@ -287,6 +290,20 @@ def test_exhausted_memory_halves_auto_batches_and_equals_training_with_those(kin
     assert [str(w.message).split("batches have ")[1][:2] for w in caught] == ["24", "12"]
     train(small, regression_data(), config=TrainingConfig(max_epochs=3, batch_size=12), seed=0)
     assert same(state_of(module), state_of(small))
+
+
+def test_exhausted_memory_in_validation_halves_its_batches_alone():
+    class Picky(Greedy):
+        def loss(self, batch, sample_weight):
+            self.most = 48 if self.training else 12
+            return super().loss(batch, sample_weight)
+
+    data, config = regression_data(), TrainingConfig(max_epochs=3)
+    module, alone = Picky(), Greedy(most=48)
+    with pytest.warns(TrainingWarning, match="batches have"):
+        train(module, data, config=config, seed=0, validation=data)
+    train(alone, data, config=config, seed=0)
+    assert same(state_of(module), state_of(alone))
 
 
 @pytest.mark.parametrize(
