@@ -78,20 +78,11 @@ def lent_generator(module: nn.Module, seed: int, device: torch.device) -> Iterat
     device : torch.device
         Where the module is.
     """
-    if not any(map(_draws_globally, module.modules())):
+    if any(map(_draws_globally, module.modules())):
+        with _seeded(seed, device):
+            yield
+    else:
         yield
-        return
-    with _GLOBAL_GENERATOR, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def _draws_globally(part: nn.Module) -> bool:
-    if isinstance(part, nn.modules.dropout._DropoutNd):
-        return part.p > 0
-    if isinstance(part, (nn.MultiheadAttention, nn.RNNBase)):
-        return part.dropout > 0
-    return isinstance(part, nn.RReLU)
 
 
 @contextmanager
@@ -106,10 +97,25 @@ def seeded_initialisation(seed: int) -> Iterator[None]:
     seed : int
         Where the stream starts.
     """
-    with _GLOBAL_GENERATOR:
-        before = torch.random.get_rng_state()
+    with _seeded(seed, torch.device("cpu")):
+        yield
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    devices = [device] if device.type == "cuda" else []
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices):
+        # Not torch.manual_seed: that reseeds every other device too, and they aren't given back.
         torch.random.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.random.set_rng_state(before)
+        for accelerator in devices:
+            with torch.cuda.device(accelerator):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _draws_globally(part: nn.Module) -> bool:
+    if isinstance(part, nn.modules.dropout._DropoutNd):
+        return part.p > 0
+    if isinstance(part, (nn.MultiheadAttention, nn.RNNBase)):
+        return part.dropout > 0
+    return isinstance(part, nn.RReLU)

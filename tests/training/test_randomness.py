@@ -8,7 +8,7 @@ from torch import nn
 
 from medfusion_sdk.nn.layers import SharedDropout
 from medfusion_sdk.training import TrainingConfig, seed_generators, train
-from medfusion_sdk.training.randomness import lent_generator, spawn_seeds
+from medfusion_sdk.training.randomness import lent_generator, seeded_initialisation, spawn_seeds
 from tests.training.toys import Regression, regression_data, same, state_of
 
 
@@ -49,6 +49,16 @@ def test_global_generator_is_left_alone_by_all_others(part):
     before = torch.get_rng_state()
     with lent_generator(nn.Sequential(part), 3, torch.device("cpu")):
         assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_layers_initialise_from_the_seed_and_leave_no_trace():
+    def weight(seed):
+        with seeded_initialisation(seed):
+            return nn.Linear(3, 2).weight.tolist()
+
+    before = torch.get_rng_state()
+    assert weight(1) == weight(1) != weight(2)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("dropout", [nn.Dropout, SharedDropout])
