@@ -58,7 +58,8 @@ def train(
     config : TrainingConfig
         How to train.
     seed : int
-        All randomness follows from it: on the CPU, equal seeds give equal bits.
+        All randomness follows from it. On the CPU equal seeds and equal numbers of threads give
+        equal bits; other numbers of threads sum in another order.
     sample_weight : Tensor of shape (n_rows,) or None, default=None
         Passed to the loss, batch by batch.
     validation : mapping of str to Tensor or None, default=None
