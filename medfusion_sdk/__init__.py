@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import exceptions
+    from medfusion_sdk import datasets, exceptions, metrics, model_selection
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.tables import make_modality_transformer
 
@@ -24,15 +24,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SkipMissing",
+    "datasets",
     "exceptions",
     "make_modality_transformer",
+    "metrics",
+    "model_selection",
 ]
 
 # Public name -> the submodule that defines it; a submodule of that name is public itself.
 _HOME = {
     "SkipMissing": "encoders.skip_missing",
+    "datasets": "datasets",
     "exceptions": "exceptions",
     "make_modality_transformer": "tables",
+    "metrics": "metrics",
+    "model_selection": "model_selection",
 }
 
 
