@@ -64,26 +64,27 @@ class Request:
         for key, value in self._store.fetch(keys).items():
             self.values[self._waiting.pop(key)] = value
 
-    def _place(self, positions: Sequence[int], rows: np.ndarray) -> None:
+    def _place(self, positions: Sequence[int], rows: Sequence[np.ndarray]) -> None:
         self.n_computed += len(positions)
-        for row, position in enumerate(positions):
-            self.values[position] = rows[row, ...]
+        for position, row in zip(positions, rows, strict=True):
+            self.values[position] = row
 
-    def _batches(self, positions: list[int]) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+    def _batches(self, positions: list[int]) -> Iterator[tuple[Sequence[int], list[np.ndarray]]]:
         if not positions:
             return
         asked = set(positions)
         for done, array in self._compute(positions):
             # A copy, because an encoder may use its output buffer again.
-            rows = np.array(array, order="C")
-            if rows.ndim == 0 or len(rows) != len(done) or not asked.issuperset(done):
+            batch = np.array(array, order="C")
+            if batch.ndim == 0 or len(batch) != len(done) or not asked.issuperset(done):
                 raise ValueError(
                     f"compute must yield positions it was asked for and a row for each, got "
-                    f"positions {list(done)} with an array of shape {rows.shape}"
+                    f"positions {list(done)} with an array of shape {batch.shape}"
                 )
             asked.difference_update(done)
-            rows.flags.writeable = False
-            yield done, rows
+            batch.flags.writeable = False
+            # The ellipsis keeps a row without dimensions an array.
+            yield done, [batch[row, ...] for row in range(len(done))]
 
     def _wait(self) -> None:
         pause = _FIRST_PAUSE

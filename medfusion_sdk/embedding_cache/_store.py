@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,11 @@ class CacheStore:
         damaged, aged = [], []
         now = int(time.time())
         columns = "key, used, dtype, shape, checksum, payload"
-        query = f"SELECT {columns} FROM items JOIN vectors USING (id) WHERE key IN "
+        query = f"SELECT {columns} FROM items LEFT JOIN vectors USING (id) WHERE key IN "
         with self.file.reading() as database:
             # In key order neighbours share pages of the index.
-            for key, used, *packed in _rows(database, query, sorted(set(keys))):
-                value = _unpack(key, *packed)
+            for key, used, dtype, *packed in _rows(database, query, sorted(set(keys))):
+                value = None if dtype is None else _unpack(key, dtype, *packed)
                 if value is None:
                     damaged.append((key,))
                     continue
@@ -196,11 +197,16 @@ def _unpack(
 ) -> np.ndarray | None:
     if checksum != _checksum(key, dtype, shape, payload):
         return None
-    return np.ndarray(tuple(map(int, shape.split(","))) if shape else (), dtype, payload)
+    return np.ndarray(*_layout(dtype, shape), payload)
+
+
+@lru_cache
+def _layout(dtype: str, shape: str) -> tuple[tuple[int, ...], np.dtype]:
+    return tuple(map(int, shape.split(","))) if shape else (), np.dtype(dtype)
 
 
 def _checksum(key: bytes, dtype: str, shape: str, payload: bytes) -> bytes:
-    state = hashlib.blake2b(key + f"{dtype}{shape}".encode(), digest_size=8)
+    state = hashlib.blake2b(b"%b%b%b" % (key, dtype.encode(), shape.encode()), digest_size=8)
     state.update(payload)
     return state.digest()
 
