@@ -13,6 +13,8 @@ from medfusion_sdk.datasets._latent import LatentModel
 from medfusion_sdk.datasets._raw_cells import FS, MOST_COORDINATES, render_notes, render_signals
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 
+__all__ = ["make_multimodal_cohort"]
+
 PerModality = float | Mapping[str, float]
 
 _DEFAULT_MODALITIES = {"ecg": "signal", "note": "text", "labs": "tabular"}
@@ -91,6 +93,8 @@ def make_multimodal_cohort(
     Returns
     -------
     Bunch
+        With the entries:
+
         data : DataFrame of n_samples rows
             Block table with columns ``modality__0000``, float32, and a missing modality as NaN;
             with ``as_raw=True`` a cohort table.

@@ -10,6 +10,8 @@ from sklearn.utils import Bunch
 
 from medfusion_sdk.datasets._bundled import bundled, read_table
 
+__all__ = ["load_heart_failure"]
+
 
 def load_heart_failure(
     *, return_X_y: bool = False, as_frame: bool = True

@@ -10,6 +10,8 @@ from sklearn.utils import Bunch
 
 from medfusion_sdk.datasets._bundled import bundled, read_table, to_arrays
 
+__all__ = ["load_ptbxl"]
+
 LEAD_NAMES = ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 SUPERCLASSES = ["NORM", "MI", "STTC", "CD", "HYP"]
 FEATURES = ["ecg", "report", "age", "sex", "height", "weight"]

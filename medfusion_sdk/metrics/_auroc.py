@@ -12,6 +12,8 @@ from sklearn.utils import check_consistent_length
 
 from medfusion_sdk.exceptions import DataError
 
+__all__ = ["macro_auroc", "macro_auroc_scorer"]
+
 
 def macro_auroc(
     y_true: ArrayLike,

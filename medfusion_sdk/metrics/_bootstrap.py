@@ -13,6 +13,8 @@ from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._resampling import Interval, Metric, Resamples
 
+__all__ = ["bootstrap_interval", "paired_difference", "score_table"]
+
 RandomState = int | np.random.Generator | None
 
 

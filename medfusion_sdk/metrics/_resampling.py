@@ -21,6 +21,8 @@ from medfusion_sdk.metrics._auroc import (
 )
 from medfusion_sdk.model_selection import group_codes
 
+__all__ = ["Interval"]
+
 Metric = Callable[[Any, Any], float]
 
 # Row weights held in memory at once, as a number of entries.
