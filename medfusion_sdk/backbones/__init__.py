@@ -1,1 +1,1 @@
-"""TODO."""
+"""Frozen networks: find the weights, fingerprint them, share one copy per process."""

@@ -1,0 +1,259 @@
+"""Frozen Hugging Face text models: texts -> tokens -> one state per token."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
+from medfusion_sdk.backbones.text_source import TextSource
+from medfusion_sdk.backbones.weights import weight_files
+from medfusion_sdk.exceptions import WeightsError
+
+__all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
+
+
+class TextBackbone(FrozenModule):
+    """A frozen text model with its tokenizer.
+
+    Parameters
+    ----------
+    model : Module
+        A Hugging Face base model: token ids in, ``last_hidden_state`` out.
+    tokenizer : object
+        The model's tokenizer, or the stand-in's.
+
+    Attributes
+    ----------
+    model : Module
+        The network, frozen.
+    tokenizer : object
+        The tokenizer.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.freeze()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+    def tokenize(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Turn texts into token ids, special tokens included.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Any texts.
+        max_length : int
+            Most tokens per text; the head of a longer one is kept.
+
+        Returns
+        -------
+        list of list of int
+            At least one token each, also for an empty text.
+        """
+        if hasattr(self.tokenizer, "encode") and not callable(self.tokenizer):
+            return [self.tokenizer.encode(text, max_length) for text in texts]
+        encoded = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        return [ids or [self._blank_token()] for ids in encoded]
+
+    def forward(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Compute the last layer's state of every token.
+
+        Parameters
+        ----------
+        token_ids : sequence of sequences of int
+            One batch from :meth:`tokenize`.
+
+        Returns
+        -------
+        states : Tensor of shape (batch, tokens, width)
+            Rows past a text's end hold nothing of meaning.
+        mask : Tensor of shape (batch, tokens), bool
+            True where a token is.
+        """
+        lengths = torch.tensor([len(ids) for ids in token_ids])
+        longest = int(lengths.max())
+        mask = torch.arange(longest) < lengths[:, None]
+        ids = torch.full((len(token_ids), longest), self._pad_token())
+        ids[mask] = torch.tensor([token for tokens in token_ids for token in tokens])
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        # Without a mask attention takes its fastest kernel.
+        attention = None if bool((lengths == longest).all()) else mask.long()
+        output = self.model(input_ids=ids, attention_mask=attention, return_dict=True)
+        return output.last_hidden_state, mask
+
+    def _pad_token(self) -> int:
+        # RoBERTa tells padding from text by this id, so the model's own comes first. A decoder
+        # without one never looks at what stands behind a text's end.
+        for owner in (self.model.config, self.tokenizer):
+            token = getattr(owner, "pad_token_id", None)
+            if isinstance(token, int) and token >= 0:
+                return token
+        return 0
+
+    def _blank_token(self) -> int:
+        # A decoder's tokenizer adds no special tokens, so an empty text would be no token at all.
+        for name in ("bos_token_id", "eos_token_id"):
+            if isinstance(token := getattr(self.tokenizer, name, None), int):
+                return token
+        return self._pad_token()
+
+
+def pool_states(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Make one vector of each text's token states.
+
+    Parameters
+    ----------
+    states : Tensor of shape (batch, tokens, width)
+        One state per token.
+    mask : Tensor of shape (batch, tokens)
+        True or one where a token is; padding may stand on either side.
+    pooling : {"mean", "cls", "last"}
+        The mean over tokens, the first token's state, or the last one's.
+
+    Returns
+    -------
+    Tensor of shape (batch, width), float32
+        Padding has no part in it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> states = torch.arange(6.0).reshape(1, 3, 2)
+    >>> pool_states(states, torch.tensor([[1, 1, 0]]), "last")
+    tensor([[2., 3.]])
+    """
+    mask = mask.bool()
+    states = states.float()
+    if pooling == "mean":
+        # A sum over the tokens that are there: what padding holds, NaN included, can't leak in.
+        kept = states.masked_fill(~mask[..., None], 0.0)
+        return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    if pooling == "cls":
+        token = torch.where(mask, positions, mask.shape[1]).min(dim=1).values
+    else:
+        token = torch.where(mask, positions, -1).max(dim=1).values
+    return states[torch.arange(len(states), device=states.device), token]
+
+
+def borrow_text_backbone(
+    user: Any, source: TextSource, device: torch.device, dtype: torch.dtype
+) -> TextBackbone:
+    """Return this process's copy of a text model, loading it at first use.
+
+    Parameters
+    ----------
+    user : object
+        Who keeps it alive.
+    source : TextSource
+        Which model.
+    device : torch.device
+        Where to.
+    dtype : torch.dtype
+        In which precision.
+
+    Returns
+    -------
+    TextBackbone
+        Shared by all users of the same weights, device and dtype.
+
+    Raises
+    ------
+    WeightsError
+        If the files don't hold what the model's configuration asks for.
+    """
+    key = BackboneKey(source.fingerprint, device, dtype)
+    return shared_backbones.borrow(user, key, lambda: _load(source).to(device, dtype))
+
+
+def _load(source: TextSource) -> TextBackbone:
+    if source.folder is None:
+        from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
+
+        return TextBackbone(build_standin(), HashingTokenizer())
+    with _quiet_transformers():
+        return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
+
+
+def _load_model(folder: Path) -> nn.Module:
+    from transformers import AutoModel
+
+    safe = weight_files(folder)[0].name.startswith("model.safetensors")
+    try:
+        # transformers may draw weights before it reads them: not from the global generator.
+        with torch.random.fork_rng(devices=[]):
+            model, report = AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=safe,
+                weights_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # whatever a broken file makes transformers raise
+        raise WeightsError(f"{folder} can't be loaded as a text model: {error}") from error
+    # transformers fills gaps with random weights; embeddings of those would look like any other.
+    gaps = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+    gaps += [str(key) for key in report["mismatched_keys"]]
+    if gaps:
+        raise WeightsError(
+            f"{folder}: the weights lack or misfit {len(gaps)} tensors of the model that "
+            f"config.json describes, for example {sorted(gaps)[0]}."
+        )
+    # Its output would be thrown away.
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    # Past keys and values are for writing text.
+    model.config.use_cache = False
+    return model.float()
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # as above
+        raise WeightsError(f"{folder}: the tokenizer can't be loaded: {error}") from error
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep its progress bars and load reports off the user's screen; we check the report."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

