@@ -144,8 +144,7 @@ def group_blocks(
         return _auto_blocks(feature_names, n_features)
     names = None if feature_names is None else [str(name) for name in feature_names]
     blocks = {
-        str(name): _columns(str(name), spec, names, n_features)
-        for name, spec in modalities.items()
+        str(name): _columns(str(name), spec, names, n_features) for name, spec in modalities.items()
     }
     if not blocks:
         raise ModalityError("modalities is an empty mapping; name at least one modality.")

@@ -35,6 +35,11 @@ class Targets:
     names: np.ndarray
 
     @property
+    def original(self) -> np.ndarray:
+        """The targets as they came."""
+        return self.codes.astype(int) if self.multilabel else self.classes[self.codes]
+
+    @property
     def multilabel(self) -> bool:
         """Labels are independent."""
         return self.codes.ndim == 2

@@ -69,8 +69,12 @@ class AdaCoMedNetwork(nn.Module):
         One head f for both paths; False gives the large path its own.
     small_encoder : nn.Module or None
         Given where the small encoder is trained on; frozen ones hand in ``e_small`` directly.
+    bank_size : int
+        Number K of stored negatives; 0 predicts with the running similarity.
     modality_dropout, alpha, router_entropy : float
         Regularisers: hidden modalities, L2 penalty, bonus on the router's entropy.
+    multilabel : bool
+        Labels are independent.
     """
 
     running_similarity: Tensor
@@ -91,8 +95,10 @@ class AdaCoMedNetwork(nn.Module):
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
         router_entropy: float = 0.0,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
+        self.multilabel = multilabel
         width = small_width if proj_dim is None else proj_dim
         self.experts = experts
         self.collaboration = collaboration
@@ -274,26 +280,27 @@ class AdaCoMedNetwork(nn.Module):
             log_s = self.running_similarity.clamp_min(1e-30).log().expand(len(z_large))
         return {**paths, **self.combine(paths, log_s, batch)}
 
-    def predict(self, batch: dict[str, Tensor], multilabel: bool) -> dict[str, Tensor]:
+    def predict(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Probabilities of the whole and of each path, beside what :meth:`forward` gives.
 
         Parameters
         ----------
         batch : dict of Tensor
             As for :meth:`forward`.
-        multilabel : bool
-            Labels are independent.
 
         Returns
         -------
         dict of Tensor
-            ``proba``, ``proba_large``, ``proba_small`` and the rest.
+            ``proba``, ``proba_large``, ``proba_small``, ``embedding`` and the rest. The embedding
+            is ``w_large z_large + w_small z_small``: a shared head being affine, and the weights
+            summing to one, the head of the embedding is the prediction.
         """
         out = self(batch)
-        return out | {
-            f"proba{path}": probabilities(out[f"logits{path}"], multilabel)
-            for path in ("", "_large", "_small")
-        }
+        w_large = out["w_large"][:, None].to(out["z_large"])
+        out["embedding"] = w_large * out["z_large"] + (1 - w_large) * out["z_small"]
+        for path in ("", "_large", "_small"):
+            out[f"proba{path}"] = probabilities(out[f"logits{path}"], self.multilabel)
+        return out
 
 
 def _mean_where(values: Tensor, weight: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medfusion_sdk.nn.layers import SharedDropout
-from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, weighted_mean
+from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, probabilities, weighted_mean
 
 __all__ = ["SmallNetwork"]
 
@@ -37,6 +37,8 @@ class SmallNetwork(nn.Module):
         Probability that a training step goes without a modality.
     alpha : float
         L2 penalty on the weights, divided by the number of training rows.
+    multilabel : bool
+        Labels are independent.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class SmallNetwork(nn.Module):
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
         self.dims = list(dims)
         self.fusion = fusion
+        self.multilabel = multilabel
         self.alpha = alpha
         self.modality_dropout = modality_dropout
         self.generator: torch.Generator | None = None  # seeded by the training engine
@@ -102,13 +106,16 @@ class SmallNetwork(nn.Module):
         Tensor of shape (B, M * k)
             e_small.
         """
+        flat = self._fused_parts(x, present).flatten(1)
+        return flat if self.stack is None else self.stack(flat)
+
+    def _fused_parts(self, x: Tensor, present: Tensor) -> Tensor:
         embeddings = self.modality_embeddings(x, present)
         mask = present[..., None].to(x)
         if self.fusion == "late":
             # The head sums over modalities; this makes the sum a mean over the present ones.
-            return (embeddings / mask.sum(dim=1, keepdim=True)).flatten(1)
-        flat = (embeddings + (1 - mask) * self.absent).flatten(1)
-        return flat if self.stack is None else self.stack(flat)
+            return embeddings / mask.sum(dim=1, keepdim=True)
+        return embeddings + (1 - mask) * self.absent
 
     def modality_logits(self, x: Tensor, present: Tensor) -> Tensor:
         """Class scores of each modality alone, for late fusion and unimodal training.
@@ -146,6 +153,40 @@ class SmallNetwork(nn.Module):
         """
         return self.head(self.embed(x, present))
 
+    def predict(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Probabilities, and what led to them.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            ``x`` and ``present``.
+
+        Returns
+        -------
+        dict of Tensor
+            ``proba`` and ``logits`` of shape (B, C); ``embedding`` of shape (B, M k);
+            ``contributions`` of shape (B, M + 1, C): what each modality and the bias add to the
+            logits, exactly, since all after the embeddings is affine.
+        """
+        x, present = batch["x"], batch["present"]
+        embedding = self.embed(x, present)
+        logits = self.head(embedding)
+        return {
+            "proba": probabilities(logits, self.multilabel),
+            "logits": logits,
+            "embedding": embedding,
+            "contributions": self._contributions(x, present),
+        }
+
+    def _contributions(self, x: Tensor, present: Tensor) -> Tensor:
+        parts = self._fused_parts(x, present)
+        weight, bias = self.head.weight, self.head.bias
+        if self.stack is not None:
+            weight, bias = weight @ self.stack.weight, bias + weight @ self.stack.bias
+        weight = weight.view(len(weight), len(self.dims), -1)
+        added = torch.einsum("bmk,cmk->bmc", parts, weight)
+        return torch.cat([added, bias.expand(len(x), 1, -1)], dim=1)
+
     def loss(self, batch: dict[str, Tensor], sample_weight: Tensor | None) -> dict[str, Tensor]:
         """Training loss of a batch.
 
@@ -177,7 +218,7 @@ class SmallNetwork(nn.Module):
             rows = weight * present[:, m].to(weight)
             loss = classification_loss(logits[:, m], target) * rows
             total = total + loss.sum() / rows.sum().clamp_min(torch.finfo(rows.dtype).tiny)
-        return total / len(self.dims)
+        return total
 
     def _drop(self, present: Tensor) -> Tensor:
         return drop_modalities(present, self.modality_dropout, self.training, self.generator)

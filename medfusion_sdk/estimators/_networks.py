@@ -1,0 +1,153 @@
+"""From arrays to modules: seeded construction, training in the span of the rows, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medfusion_sdk.exceptions import ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["RowSpans", "require", "seeded_module", "to_tensors"]
+
+
+def seeded_module(build: Callable[[], Any], seed: int, dtype: Any) -> Any:
+    """Build a module whose initial weights follow from `seed` alone.
+
+    Parameters
+    ----------
+    build : callable
+        Returns the module.
+    seed : int
+        Seed of its initialisation.
+    dtype : torch.dtype
+        Type of its parameters.
+
+    Returns
+    -------
+    torch.nn.Module
+        The module.
+    """
+    from medfusion_sdk.training.randomness import seeded_initialisation
+
+    with seeded_initialisation(seed):
+        module = build()
+    return module.to(dtype)
+
+
+def to_tensors(x: np.ndarray, present: np.ndarray, dtype: Any) -> dict[str, Tensor]:
+    """Tensors of a scaled table.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, d)
+        Scaled values.
+    present : ndarray of shape (n, M), bool
+        Presence mask.
+    dtype : torch.dtype
+        Floating type of the computation.
+
+    Returns
+    -------
+    dict of Tensor
+        ``x`` and ``present``.
+    """
+    import torch
+
+    return {"x": torch.from_numpy(x).to(dtype), "present": torch.from_numpy(present)}
+
+
+class RowSpans:
+    """Bases of the training rows' span, one per modality that is wider than there are rows.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, sum(dims))
+        Scaled training rows.
+    present : ndarray of shape (n, M), bool
+        Presence mask.
+    dims : sequence of int
+        Width of each modality.
+    """
+
+    def __init__(self, x: np.ndarray, present: np.ndarray, dims: Sequence[int]) -> None:
+        from medfusion_sdk.nn.span import row_span
+
+        self._bounds = np.cumsum([0, *dims])
+        self.bases = [
+            row_span(x[present[:, m], start:stop])
+            for m, (start, stop) in enumerate(zip(self._bounds, self._bounds[1:], strict=False))
+        ]
+
+    @property
+    def dims(self) -> list[int]:
+        """Widths to train with."""
+        widths = np.diff(self._bounds)
+        return [
+            int(width) if basis is None else basis.shape[1]
+            for width, basis in zip(widths, self.bases, strict=True)
+        ]
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Coordinates of rows within the spans.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, sum(dims))
+            Scaled rows.
+
+        Returns
+        -------
+        ndarray of shape (n, sum(self.dims))
+            What to train on.
+        """
+        parts = [
+            x[:, start:stop] if basis is None else x[:, start:stop] @ basis
+            for start, stop, basis in zip(self._bounds, self._bounds[1:], self.bases, strict=False)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def widen(self, layers: nn.ModuleList) -> list[int]:
+        """Give trained input layers their full width back.
+
+        Parameters
+        ----------
+        layers : torch.nn.ModuleList of torch.nn.Linear
+            One per modality.
+
+        Returns
+        -------
+        list of int
+            The modalities' widths.
+        """
+        from medfusion_sdk.nn.span import widen
+
+        return [
+            widen(layer, basis).in_features  # type: ignore[arg-type]
+            for layer, basis in zip(layers, self.bases, strict=True)
+        ]
+
+
+def require(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuse a parameter value that isn't among those allowed.
+
+    Parameters
+    ----------
+    name : str
+        Parameter.
+    value : object
+        What the user set.
+    allowed : sequence
+        What it may be.
+
+    Raises
+    ------
+    ParameterError
+        If `value` isn't in `allowed`.
+    """
+    if value not in allowed:
+        raise ParameterError(f"{name} must be one of {list(allowed)}, got {value!r}.")

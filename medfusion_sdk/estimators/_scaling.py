@@ -1,0 +1,170 @@
+"""A block table as network input: centred, scaled, imputed, every modality with an equal voice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.tables import group_blocks, presence_mask
+
+__all__ = ["BlockScaling"]
+
+# Up to this width "auto" takes a block for a table of measurements in units of their own; wider
+# ones are embeddings, whose features share a scale that carries meaning (an SVD's last components
+# are noise: dividing them by their tiny spread costs 0.1 AUROC on PTB-XL's n-grams).
+_TABLE_WIDTH = 32
+_SCALINGS = ("auto", "feature", "block", "none")
+
+
+@dataclass(frozen=True)
+class BlockScaling:
+    """What a fit learns about its columns; all arrays, so that it stores as arrays.
+
+    Attributes
+    ----------
+    blocks : dict of str to ndarray of int
+        Column positions of each modality.
+    indicators : dict of str to ndarray of int
+        Those of its columns that lacked single values in training; each gets an indicator.
+    mean, scale : ndarray of shape (sum(dims),)
+        Of the columns and indicators, modality after modality.
+    """
+
+    blocks: dict[str, np.ndarray]
+    indicators: dict[str, np.ndarray]
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        """Modalities, in order."""
+        return list(self.blocks)
+
+    @property
+    def dims(self) -> list[int]:
+        """Input width of each modality, indicators included."""
+        return [len(self.blocks[name]) + len(self.indicators[name]) for name in self.blocks]
+
+    @classmethod
+    def fit(
+        cls,
+        X: np.ndarray,
+        weight: np.ndarray,
+        *,
+        feature_names: Any,
+        modalities: str | Mapping[str, Any],
+        scaling: str | Mapping[str, str],
+    ) -> BlockScaling:
+        """Learn the blocks of a table.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features)
+            Values; NaN where missing.
+        weight : ndarray of shape (n,)
+            Row weights, positive.
+        feature_names : sequence of str or None
+            Column names.
+        modalities : "auto" or mapping
+            See :func:`~medfusion_sdk.tables.group_blocks`.
+        scaling : str or mapping of modality to str
+            ``"feature"`` divides each column by its spread, ``"block"`` keeps the columns'
+            relative spreads, ``"none"`` leaves a block as it is; ``"auto"`` is ``"feature"`` up to
+            32 columns and ``"block"`` beyond.
+
+        Returns
+        -------
+        BlockScaling
+            Ready to :meth:`apply`.
+        """
+        blocks = group_blocks(feature_names, X.shape[1], modalities)
+        present = presence_mask(X, blocks)
+        never = [name for name, seen in zip(blocks, present.any(axis=0), strict=True) if not seen]
+        if never:
+            raise ModalityError(
+                f"modalities {never} are missing in every training row: nothing can be learnt "
+                "about them. Leave them out of `modalities`, or drop their columns."
+            )
+        indicators = {
+            name: columns[np.isnan(X[np.ix_(present[:, m], columns)]).any(axis=0)]
+            for m, (name, columns) in enumerate(blocks.items())
+        }
+        means, scales = [], []
+        for m, name in enumerate(blocks):
+            values = _expand(X, blocks[name], indicators[name], present[:, m])
+            mean, scale = _centre_and_scale(values, weight, _kind(scaling, name, values.shape[1]))
+            means.append(mean)
+            scales.append(scale)
+        return cls(blocks, indicators, np.concatenate(means), np.concatenate(scales))
+
+    def apply(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scale a table.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features)
+            Values; NaN where missing.
+
+        Returns
+        -------
+        x : ndarray of shape (n, sum(dims))
+            Modalities side by side, zero where something is missing.
+        present : ndarray of shape (n, M), bool
+            Presence mask.
+        """
+        present = presence_mask(X, self.blocks)
+        values = np.concatenate(
+            [
+                _expand(X, columns, self.indicators[name], present[:, m])
+                for m, (name, columns) in enumerate(self.blocks.items())
+            ],
+            axis=1,
+        )
+        values -= self.mean
+        values /= self.scale
+        return np.nan_to_num(values, copy=False, nan=0.0), present
+
+
+def _kind(scaling: str | Mapping[str, str], name: str, width: int) -> str:
+    kind = scaling if isinstance(scaling, str) else scaling.get(name, "auto")
+    if kind not in _SCALINGS:
+        raise ParameterError(f"scaling of {name!r} must be one of {_SCALINGS}, got {kind!r}.")
+    if kind == "auto":
+        return "feature" if width <= _TABLE_WIDTH else "block"
+    return kind
+
+
+def _expand(
+    X: np.ndarray, columns: np.ndarray, indicators: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+    """A block's values followed by its missingness indicators; NaN rows where it is absent."""
+    missing = np.isnan(X[:, indicators]).astype(X.dtype)
+    missing[~present] = np.nan
+    return np.concatenate([X[:, columns], missing], axis=1)
+
+
+def _centre_and_scale(
+    values: np.ndarray, weight: np.ndarray, kind: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of a block's columns, NaN left out, so that its rows have RMS norm one."""
+    width = values.shape[1]
+    if kind == "none":
+        return np.zeros(width), np.ones(width)
+    known = ~np.isnan(values)
+    counts = np.maximum(weight @ known, np.finfo(np.float64).tiny)
+    filled = np.where(known, values, 0.0)
+    mean = (weight @ filled) / counts
+    centred = np.where(known, values - mean, 0.0)
+    variance = (weight @ centred**2) / counts
+    # A column that is constant up to rounding has no spread to divide by.
+    spread = np.sqrt(np.where(variance > 1e-12 * (1e-6 + mean**2), variance, 0.0))
+    if kind == "feature":
+        scale = np.where(spread > 0, spread, 1.0) * np.sqrt(max((spread > 0).sum(), 1))
+    else:
+        norm = np.sqrt((spread**2).sum())
+        scale = np.full(width, norm if norm > 0 else 1.0)
+    return mean, scale

@@ -1,0 +1,457 @@
+"""AdaCoMedClassifier: experts on large encoders' embeddings, collaborating with a small model."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medfusion_sdk.estimators._base import BlockClassifier, TrainingTable
+from medfusion_sdk.estimators._explanations import adacomed_explanation, row_labels
+from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module, to_tensors
+from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
+from medfusion_sdk.estimators._scaling import BlockScaling
+from medfusion_sdk.exceptions import ModalityError, ModalityWarning, ParameterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medfusion_sdk.nn.adacomed import AdaCoMedNetwork
+
+__all__ = ["AdaCoMedClassifier"]
+
+_MAX_MODALITIES = 6
+# What the network's shape and its prediction depend on: kept from fit, so that parameters set
+# afterwards don't change a fitted model.
+_ARCHITECTURE = (
+    "hidden_dim",
+    "n_heads",
+    "attention",
+    "max_subset_size",
+    "strategy",
+    "similarity",
+    "temperature",
+    "proj_dim",
+    "share_head",
+    "freeze_small",
+)
+
+
+class AdaCoMedClassifier(BlockClassifier):
+    """Large-small collaboration: AdaCoMed (CVPR 2025) on a block table.
+
+    The large path projects each modality's embedding, lets the modalities attend to each other and
+    mixes one expert per non-empty subset of modalities (Eq. 1-2). The small path is a pretrained
+    small multimodal model. Both meet in one space (Eq. 3), share a head (Eq. 6), are drawn together
+    by a contrastive loss (Eq. 4-5), and are weighed by their similarity (Table 1, Eq. 7-8).
+
+    Parameters
+    ----------
+    modalities : "auto" or mapping, default="auto"
+        How columns group into modalities; "auto" groups by the text before the first ``__``.
+    small_model : SmallMultimodalClassifier, "precomputed" or None, default=None
+        Pretrained on the same rows before the collaboration. None takes a
+        :class:`SmallMultimodalClassifier` with its defaults and this estimator's `random_state`,
+        `dtype`, `device` and `class_weight`. "precomputed": the modality of `small_modalities` is
+        e_small itself.
+    large_modalities, small_modalities : list of str or None, default=None
+        Modalities that each path reads; None is all of them. A row that has none for a path is
+        predicted by the other.
+    hidden_dim : int, default=64
+        Token width h. Published: 512, on 10^5 admissions; our decision for hundreds of patients.
+    n_heads : int, default=8
+        Attention heads.
+    attention : {"tokens", "concat"}, default="tokens"
+        Modalities as tokens, or one concatenated vector, for which attention is a linear map.
+    max_subset_size : int or None, default=None
+        Largest subset of modalities with an expert of its own. Needed beyond six modalities.
+    strategy : str, default="inverse"
+        "learnable", "inverse", "inverse_paper", "gaussian", "threshold", "ensemble", "large_only"
+        or "small_only". "inverse" is the authors' code, bounded; "inverse_paper" as printed.
+    strategy_params : dict or None, default=None
+        Constants of the strategy, see :func:`medfusion_sdk.nn.weighting.path_weights`.
+    similarity : {"softmax", "softmax_mean"}, default="softmax"
+        Eq. 4, or the authors' code, whose chance level is near 0.5 for any batch.
+    similarity_scope : {"batch", "sample"}, default="batch"
+        One similarity for all rows of a batch, or each row's own.
+    inference_similarity : {"running", "bank"}, default="running"
+        At prediction: the training mean, or against stored small-path vectors. Both keep a row's
+        prediction independent of the other rows.
+    lambda_contrast : float, default=0.5
+        Weight of the contrastive loss. Published; useful from 0.1 to 1.
+    temperature : float, default=0.07
+        tau of the cosines. Published.
+    proj_dim : int or None, default=None
+        Width of the shared space. None takes the small model's, so that its head can be shared.
+    share_head, init_head_from_small, freeze_small : bool, default=True
+        Published: one head, started from the small model's, whose encoders stay as they are.
+    detach_similarity : bool, default=False
+        No gradient from the path weights into the similarity. Attached in the authors' code.
+    router_entropy : float, default=0.0
+        Bonus on the router's entropy, against collapse onto one expert.
+    dropout : float, default=0.1
+        On attention and expert branch. Authors' code.
+    modality_dropout : float, default=0.3
+        Probability that a training step goes without a modality of the large path.
+    alpha : float, default=0.3
+        L2 penalty, as in :class:`SmallMultimodalClassifier`.
+    scaling, learning_rate, max_epochs, batch_size : optional
+        As in :class:`SmallMultimodalClassifier`.
+    early_stopping, validation_fraction, n_iter_no_change : optional
+        As in :class:`SmallMultimodalClassifier`.
+    class_weight, warm_start, dtype, device, random_state, verbose : optional
+        As in :class:`SmallMultimodalClassifier`.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Classes, or label positions for multilabel y.
+    label_names_ : ndarray
+        Names of the classes or labels.
+    modalities_ : list of str
+        Names of the large path's modalities.
+    small_model_ : SmallMultimodalClassifier or None
+        The pretrained small model.
+    state_ : dict of str to ndarray
+        Trained weights, the small model's apart.
+    similarity_ : float
+        Mean similarity of the two paths at the end of training.
+    history_ : DataFrame
+        One row per epoch, with the losses' parts.
+    n_iter_ : int
+        Epochs run.
+    n_features_in_ : int
+        Number of columns seen in fit.
+    feature_names_in_ : ndarray of str
+        Their names, where X had any.
+
+    References
+    ----------
+    .. [1] Chen, W. et al. "Multi-modal Medical Diagnosis via Large-small Model Collaboration".
+       CVPR 2025.
+
+    Examples
+    --------
+    >>> from medfusion_sdk import AdaCoMedClassifier
+    >>> from medfusion_sdk.datasets import make_multimodal_cohort
+    >>> cohort = make_multimodal_cohort(120, random_state=0)
+    >>> model = AdaCoMedClassifier(max_epochs=20, random_state=0)
+    >>> model = model.fit(cohort.data, cohort.target)
+    >>> weights = model.explain(cohort.data).query("quantity == 'w_large'")["value"]
+    >>> bool(weights.between(0, 1).all())
+    True
+    """
+
+    def __init__(
+        self,
+        modalities: str | Mapping[str, Any] = "auto",
+        *,
+        small_model: Any = None,
+        large_modalities: Sequence[str] | None = None,
+        small_modalities: Sequence[str] | None = None,
+        hidden_dim: int = 64,
+        n_heads: int = 8,
+        attention: str = "tokens",
+        max_subset_size: int | None = None,
+        strategy: str = "inverse",
+        strategy_params: Mapping[str, float] | None = None,
+        similarity: str = "softmax",
+        similarity_scope: str = "batch",
+        inference_similarity: str = "running",
+        lambda_contrast: float = 0.5,
+        temperature: float = 0.07,
+        proj_dim: int | None = None,
+        share_head: bool = True,
+        init_head_from_small: bool = True,
+        freeze_small: bool = True,
+        detach_similarity: bool = False,
+        router_entropy: float = 0.0,
+        dropout: float = 0.1,
+        modality_dropout: float = 0.3,
+        alpha: float = 0.3,
+        scaling: str | Mapping[str, str] = "auto",
+        learning_rate: float = 1e-2,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        dtype: str = "auto",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.modalities = modalities
+        self.small_model = small_model
+        self.large_modalities = large_modalities
+        self.small_modalities = small_modalities
+        self.hidden_dim = hidden_dim
+        self.n_heads = n_heads
+        self.attention = attention
+        self.max_subset_size = max_subset_size
+        self.strategy = strategy
+        self.strategy_params = strategy_params
+        self.similarity = similarity
+        self.similarity_scope = similarity_scope
+        self.inference_similarity = inference_similarity
+        self.lambda_contrast = lambda_contrast
+        self.temperature = temperature
+        self.proj_dim = proj_dim
+        self.share_head = share_head
+        self.init_head_from_small = init_head_from_small
+        self.freeze_small = freeze_small
+        self.detach_similarity = detach_similarity
+        self.router_entropy = router_entropy
+        self.dropout = dropout
+        self.modality_dropout = modality_dropout
+        self.alpha = alpha
+        self.scaling = scaling
+        self.learning_rate = learning_rate
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.dtype = dtype
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit ----------------------------------------------------------------------------------
+
+    def _fit_table(self, table: TrainingTable) -> None:
+        from medfusion_sdk.training import module_to_state
+
+        self._check_parameters()
+        blocks = self._all_blocks(table)
+        large = select_blocks(blocks, self.large_modalities, "large_modalities")
+        if len(large) > _MAX_MODALITIES and self.max_subset_size is None:
+            raise ParameterError(
+                f"{len(large)} modalities would need {2 ** len(large) - 1} experts; set "
+                "max_subset_size, for example to 2."
+            )
+        small = select_blocks(blocks, self.small_modalities, "small_modalities")
+        self._small = fit_small_path(self, table, small)
+        self.small_model_ = self._small.model
+        has_large = has_any(table.X, large)
+        self._scaling = BlockScaling.fit(
+            table.X[has_large],
+            table.weight[has_large],
+            feature_names=None,
+            modalities=large,
+            scaling=self.scaling,
+        )
+        self.modalities_ = list(large)
+        network, data = self._start(table, has_large)
+        self._train(network, table, data)
+        if self.inference_similarity == "bank":
+            self._fill_bank(network, data)
+        if self._spans is not None:
+            network.experts.dims = self._spans.widen(network.experts.projections)
+        self.similarity_ = float(network.running_similarity)
+        self.state_ = module_to_state(network)
+        self._module = network
+        del self._spans
+
+    def _check_parameters(self) -> None:
+        from medfusion_sdk.nn.weighting import STRATEGIES
+
+        require("attention", self.attention, ("tokens", "concat"))
+        require("strategy", self.strategy, STRATEGIES)
+        require("similarity", self.similarity, ("softmax", "softmax_mean"))
+        require("similarity_scope", self.similarity_scope, ("batch", "sample"))
+        require("inference_similarity", self.inference_similarity, ("running", "bank"))
+        threshold = dict(self.strategy_params or {}).get("threshold", 0.5)
+        if self.strategy == "threshold" and not 0 < threshold < 1:
+            warnings.warn(
+                f"threshold={threshold} lies outside (0, 1), where similarities are: one path "
+                "will have almost no weight.",
+                ModalityWarning,
+                stacklevel=4,
+            )
+
+    def _all_blocks(self, table: TrainingTable) -> dict[str, np.ndarray]:
+        from medfusion_sdk.tables import group_blocks
+
+        names = getattr(self, "feature_names_in_", None)
+        return group_blocks(names, table.X.shape[1], self.modalities)
+
+    def _start(
+        self, table: TrainingTable, has_large: np.ndarray
+    ) -> tuple[AdaCoMedNetwork, dict[str, Tensor]]:
+        """Stage 2's network, head started from the small model's, and the tensors to train on."""
+        x, present = apply_where(self._scaling, table.X, has_large)
+        dtype = self._torch_dtype(x.size)
+        n_rows = len(table.weight)
+        self.architecture_ = {
+            "dims": self._scaling.dims,
+            "n_outputs": len(table.targets.classes),
+            "small_width": self._small.width,
+            "embed_width": self.proj_dim or self._small.width,
+            "bank_size": min(self._config(n_rows).rows_per_step(n_rows), n_rows) - 1
+            if self.inference_similarity == "bank"
+            else 0,
+            "multilabel": table.targets.multilabel,
+            "dtype": str(dtype).removeprefix("torch."),
+            **{name: getattr(self, name) for name in _ARCHITECTURE},
+            "strategy_params": dict(self.strategy_params or {}),
+        }
+        self._spans = None if self.warm_start else RowSpans(x, present, self._scaling.dims)
+        dims = self._scaling.dims if self._spans is None else self._spans.dims
+        inputs = x if self._spans is None else self._spans.project(x)
+        network = seeded_module(lambda: self._make(dims, n_rows), self._seed, dtype)
+        self._start_head(network)
+        data = to_tensors(inputs, present, dtype)
+        data |= self._small_inputs(table.X, has_large, dtype)
+        data["target"] = self._target_tensor(table.targets, dtype)
+        return network, data
+
+    def _make(self, dims: list[int], n_rows: int | None = None) -> AdaCoMedNetwork:
+        """The network of ``architecture_``; with `n_rows`, with what only training needs."""
+        from medfusion_sdk.nn.adacomed import AdaCoMedNetwork, Collaboration
+        from medfusion_sdk.nn.experts import ModalityExperts
+
+        a = self.architecture_
+        training = (
+            {}
+            if n_rows is None
+            else {
+                "modality_dropout": self.modality_dropout,
+                "alpha": self.alpha / n_rows,
+                "router_entropy": self.router_entropy,
+            }
+        )
+        collaboration = Collaboration(
+            strategy=a["strategy"],
+            strategy_params=a["strategy_params"],
+            similarity=a["similarity"],
+            scope=self.similarity_scope,
+            lambda_contrast=self.lambda_contrast,
+            temperature=a["temperature"],
+            detach_similarity=self.detach_similarity,
+        )
+        experts = ModalityExperts(
+            dims, a["hidden_dim"], a["n_heads"], a["attention"], a["max_subset_size"], self.dropout
+        )
+        return AdaCoMedNetwork(
+            experts,
+            a["small_width"],
+            a["n_outputs"],
+            collaboration,
+            proj_dim=a["proj_dim"],
+            share_head=a["share_head"],
+            small_encoder=None if a["freeze_small"] else self._small_encoder(),
+            bank_size=a["bank_size"],
+            multilabel=a["multilabel"],
+            **training,
+        )
+
+    def _build_network(self) -> AdaCoMedNetwork:
+        import torch
+
+        a = self.architecture_
+        network = seeded_module(lambda: self._make(a["dims"]), 0, getattr(torch, a["dtype"]))
+        return network.requires_grad_(True)
+
+    def _small_encoder(self) -> Any:
+        encoder = copy.deepcopy(self.small_model_._network())
+        encoder.head.requires_grad_(False)  # the collaboration's own head takes its place
+        return encoder
+
+    def _start_head(self, network: AdaCoMedNetwork) -> None:
+        """Start the shared head from the small model's (paper, section 3.3)."""
+        import torch
+
+        if self.small_model_ is None or not self.init_head_from_small:
+            return
+        state = self.small_model_.state_
+        weight, bias = (torch.from_numpy(state[f"head.{part}"]) for part in ("weight", "bias"))
+        with torch.no_grad():
+            if self.proj_dim is not None:
+                if self.proj_dim < self._small.width:
+                    warnings.warn(
+                        f"proj_dim={self.proj_dim} is narrower than the small model's "
+                        f"{self._small.width}: its head can't be carried over and starts afresh.",
+                        ModalityWarning,
+                        stacklevel=5,
+                    )
+                    return
+                # f(P e + p) = W e + b for f = W P^+ and P of full column rank.
+                projection = network.project_small
+                weight = weight.to(projection.weight) @ torch.linalg.pinv(projection.weight)
+                bias = bias.to(weight) - weight @ projection.bias
+            for head in {network.head, network.large_head}:
+                head.weight.copy_(weight)
+                head.bias.copy_(bias)
+
+    def _fill_bank(self, network: AdaCoMedNetwork, data: dict[str, Tensor]) -> None:
+        """Keep small-path vectors of training rows as the negatives of every later row."""
+        import torch
+
+        rows = torch.nonzero(data["has_small"]).flatten().numpy()
+        order = np.random.RandomState(self._seed).permutation(rows)[: len(network.bank)]
+        with torch.no_grad():
+            paths = network.paths(data, data["present"])
+        network.fill_bank(paths["z_small"][np.sort(order)])
+
+    # -- prediction ---------------------------------------------------------------------------
+
+    def _inputs(self, X: np.ndarray) -> dict[str, Tensor]:
+        import torch
+
+        dtype = getattr(torch, self.architecture_["dtype"])
+        has_large = has_any(X, self._scaling.blocks)
+        x, present = apply_where(self._scaling, X, has_large)
+        return to_tensors(x, present, dtype) | self._small_inputs(X, has_large, dtype)
+
+    def _small_inputs(self, X: np.ndarray, has_large: np.ndarray, dtype: Any) -> dict[str, Tensor]:
+        """The small path's part of a batch: its embedding, or what a trained encoder reads."""
+        import torch
+
+        inputs = {"has_large": torch.from_numpy(has_large)}
+        has_small = has_any(X, self._small.blocks)
+        empty = np.flatnonzero(~has_large & ~has_small)
+        if empty.size:
+            raise ModalityError(
+                f"{empty.size} row(s) have none of the modalities: position(s) "
+                f"{empty[:5].tolist()}. Drop these rows; there is nothing to predict from."
+            )
+        if self.architecture_["freeze_small"]:
+            inputs["e_small"] = torch.from_numpy(self._small.embed(X, has_small)).to(dtype)
+        else:
+            scaling = self.small_model_._scaling
+            x, present = apply_where(scaling, X[:, self._small.columns], has_small)
+            small = to_tensors(x, present, dtype)
+            inputs |= {"small_x": small["x"], "small_present": small["present"]}
+        return inputs | {"has_small": torch.from_numpy(has_small)}
+
+    def explain(self, X: Any) -> pd.DataFrame:
+        """Tell which modalities, experts and path each prediction came from.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with the columns of the fit.
+
+        Returns
+        -------
+        DataFrame
+            One line per row and quantity: ``row``, ``quantity``, ``modality``, ``label``,
+            ``value``. Quantities are ``router`` (weight of each subset's expert, such as
+            "ecg+note"), ``responsibility`` (of each modality; sums to one), ``attention``
+            ("ecg <- note": how much ecg reads note), ``w_large``, ``w_small``, ``similarity``,
+            ``probability``, ``probability_large``, ``probability_small``.
+        """
+        out = self._predict(X)
+        subsets = self._network().experts.subsets
+        return adacomed_explanation(
+            row_labels(X), self.modalities_, subsets, self.label_names_, out
+        )
