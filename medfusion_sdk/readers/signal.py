@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,11 @@ def _find(cell: str | os.PathLike[str]) -> Path:
 
 
 def _as_array(cell: Any) -> np.ndarray:
-    if isinstance(cell, bytes) or not (hasattr(cell, "__array__") or hasattr(cell, "__len__")):
+    if isinstance(cell, bytes | Number) or not hasattr(cell, "__len__"):
         raise SignalError(
-            f"expected a signal (path, array or list), found {type(cell).__name__} {cell!r:.80}."
+            f"expected a signal (path, array or list), found {type(cell).__name__} "
+            f"{str(cell)[:40]!r}. Reshape your data if its numbers are one signal: a cell holds "
+            "all of a signal's samples."
         )
     try:
         array = np.asarray(cell)

@@ -87,7 +87,7 @@ def test_duration_without_any_rate_is_refused():
         (np.zeros((1, 9), dtype=complex), "complex128, expected real numbers"),
         ([[1.0, 2.0], [3.0]], "isn't rectangular"),
         (["a", "b"], "<U1, expected real numbers"),
-        (3.5, "found float 3.5"),
+        (3.5, "found float '3.5'"),
         (b"bytes", "found bytes"),
         (np.full((1, 9), 1e300), "beyond float32"),
     ],

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from medfusion_sdk.datasets import load_ptbxl
+from medfusion_sdk.exceptions import MissingDependencyError, SignalError
+from medfusion_sdk.readers.beats import RHYTHM, find_r_peaks, median_beat, rhythm
+
+
+@pytest.fixture(scope="module")
+def ecgs():
+    return load_ptbxl().data["ecg"]
+
+
+def synthetic_ecg(peaks, fs=100, seconds=10, noise=0.03, seed=0):
+    """Three leads of P, QRS and T bumps at known R peaks, one lead upside down."""
+    time = np.arange(int(seconds * fs)) / fs
+    wave = np.zeros_like(time)
+    for peak in np.asarray(peaks) / fs:
+        for shift, width, height in ((-0.16, 0.025, 0.15), (0, 0.012, 1.2), (0.25, 0.05, 0.3)):
+            wave += height * np.exp(-0.5 * ((time - peak - shift) / width) ** 2)
+    drift = 0.5 * np.sin(2 * np.pi * 0.3 * time)
+    rng = np.random.default_rng(seed)
+    return (
+        np.stack([wave, -0.7 * wave, 0.2 * wave]) + drift + noise * rng.normal(size=(3, len(time)))
+    )
+
+
+@pytest.mark.parametrize(("fs", "rate"), [(100, 60), (100, 140), (250, 75), (500, 45)])
+def test_r_peaks_of_known_beats_are_found_within_20_ms(fs, rate):
+    known = np.arange(0.7 * fs, 9.5 * fs, 60 / rate * fs).round().astype(int)
+    found = find_r_peaks(synthetic_ecg(known, fs), fs)
+    assert len(found) == len(known)
+    assert np.abs(found - known).max() <= 0.02 * fs
+
+
+def test_r_peaks_of_an_irregular_rhythm_are_found():
+    known = 60 + np.cumsum([0, 60, 95, 70, 110, 64, 88, 75, 120, 66])
+    found = find_r_peaks(synthetic_ecg(known), 100)
+    np.testing.assert_allclose(found, known, atol=2)
+
+
+def test_r_peaks_of_real_ecgs_make_plausible_heart_rates(ecgs):
+    intervals = [np.diff(find_r_peaks(ecg, 100)) / 100 for ecg in ecgs.iloc[:40]]
+    assert min(map(len, intervals)) >= 3
+    rates = np.array([60 / np.median(each) for each in intervals])
+    assert ((rates > 35) & (rates < 150)).all()
+    irregularity = np.array([each.std() / each.mean() for each in intervals])
+    # A detector that takes T waves for beats, or misses beats, alternates long and short.
+    assert np.median(irregularity) < 0.08
+    assert (irregularity > 0.3).mean() < 0.1
+
+
+def test_r_peaks_agree_between_sampling_rates(ecgs):
+    from scipy.signal import resample_poly
+
+    for ecg in ecgs.iloc[:6]:
+        coarse = find_r_peaks(ecg, 100) / 100
+        fine = find_r_peaks(resample_poly(ecg, 5, 2, axis=1), 250) / 250
+        gaps = np.abs(coarse[:, None] - fine).min(axis=1)
+        assert (gaps < 0.03).mean() > 0.9
+
+
+def test_r_peaks_do_not_depend_on_the_unit(ecgs):
+    ecg = ecgs.iloc[0].astype(float)
+    np.testing.assert_array_equal(find_r_peaks(ecg, 100), find_r_peaks(ecg * 1000, 100))
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [np.zeros((12, 1000)), np.full((2, 1000), 3.7), np.ones((1, 40)), np.zeros((1, 1))],
+    ids=["zero", "flat", "short", "one sample"],
+)
+def test_signal_without_beats_has_no_r_peaks(signal):
+    assert find_r_peaks(signal, 100).tolist() == []
+
+
+def test_flat_leads_do_not_disturb_the_others():
+    known = np.arange(70, 950, 80)
+    ecg = synthetic_ecg(known)
+    ecg[1:] = 0.0
+    np.testing.assert_allclose(find_r_peaks(ecg, 100), known, atol=2)
+
+
+def test_r_peaks_at_too_low_a_rate_are_refused():
+    with pytest.raises(SignalError, match="at 25 samples per second; expected at least 50"):
+        find_r_peaks(np.zeros((1, 1000)), 25)
+
+
+def test_r_peaks_without_wfdb_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wfdb.processing", None)
+    with pytest.raises(MissingDependencyError, match=r"medfusion-sdk\[signals\]"):
+        find_r_peaks(synthetic_ecg([100, 200]), 100)
+
+
+def test_median_beat_is_free_of_an_ectopic_beat_and_of_drift():
+    known = np.arange(70, 950, 80)
+    ecg = synthetic_ecg(known, noise=0)
+    clean, _ = median_beat(synthetic_ecg(known, noise=0), known, 20, 30)
+    ecg[:, known[4] - 5 : known[4] + 6] -= 3.0
+    with_ectopic, n_beats = median_beat(ecg, known, 20, 30)
+    assert n_beats == len(known)
+    np.testing.assert_allclose(with_ectopic, clean, atol=0.05)
+    assert clean[0].argmax() == 20
+
+
+def test_median_beat_leaves_out_windows_that_reach_over_the_ends():
+    signal = np.arange(100.0)[np.newaxis]
+    beat, n_beats = median_beat(signal, np.array([5, 50, 95]), 10, 10)
+    assert n_beats == 1
+    np.testing.assert_array_equal(beat[0], np.arange(40.0, 60.0) - 49.5)
+
+
+@pytest.mark.parametrize("length", [4, 9, 10, 31])
+def test_median_beat_without_peaks_is_the_middle_of_the_signal(length):
+    signal = np.zeros((2, length))
+    signal[:, length // 2] = 1.0
+    beat, n_beats = median_beat(signal, np.empty(0, dtype=int), 4, 6)
+    assert n_beats == 0
+    assert beat.shape == (2, 10)
+    assert beat[0].argmax() in (4, 5)
+
+
+def test_rhythm_of_known_intervals():
+    peaks = np.array([0, 80, 180, 260])  # 0.8, 1.0, 0.8 s
+    described = dict(zip(RHYTHM, rhythm(peaks, 4, 100), strict=True))
+    assert described["n_beats"] == 4
+    assert described["rr_median"] == pytest.approx(0.8)
+    assert described["rr_sd"] == pytest.approx(np.std([0.8, 1.0, 0.8]))
+    assert described["rr_rmssd"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("peaks", [[], [50], [50, 130]])
+def test_rhythm_of_few_beats_is_finite(peaks):
+    assert np.isfinite(rhythm(np.array(peaks, dtype=int), len(peaks), 100)).all()
