@@ -16,16 +16,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import datasets, exceptions, metrics, model_selection
+    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection
+    from medfusion_sdk.embedding_cache import EmbeddingCache
+    from medfusion_sdk.encoders.lab_text import LabTextEncoder
+    from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
+    from medfusion_sdk.encoders.text import TextEncoder
+    from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
+    from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.tables import make_modality_transformer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaCoMedClassifier",
+    "EmbeddingCache",
+    "LabTextEncoder",
+    "SignalEncoder",
     "SkipMissing",
+    "SmallMultimodalClassifier",
+    "TextEncoder",
     "datasets",
     "exceptions",
+    "inspection",
     "make_modality_transformer",
     "metrics",
     "model_selection",
@@ -33,9 +46,16 @@ __all__ = [
 
 # Public name -> the submodule that defines it; a submodule of that name is public itself.
 _HOME = {
+    "AdaCoMedClassifier": "estimators.adacomed",
+    "EmbeddingCache": "embedding_cache",
+    "LabTextEncoder": "encoders.lab_text",
+    "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
+    "SmallMultimodalClassifier": "estimators.small",
+    "TextEncoder": "encoders.text",
     "datasets": "datasets",
     "exceptions": "exceptions",
+    "inspection": "inspection",
     "make_modality_transformer": "tables",
     "metrics": "metrics",
     "model_selection": "model_selection",

@@ -146,6 +146,24 @@ class BlockClassifier(
         """
         return self._predict(X)["proba"].astype(np.float64)
 
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Class scores before the softmax, or label scores before the sigmoid.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; for two classes the second's less the first's.
+        """
+        logits = self._predict(X)["logits"].astype(np.float64)
+        if len(self.classes_) == 2 and not self.multilabel_:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
     def predict(self, X: Any) -> np.ndarray:
         """Most probable class, or the labels of probability above one half.
 

@@ -307,15 +307,15 @@ class AdaCoMedClassifier(BlockClassifier):
         self._spans = None if self.warm_start else RowSpans(x, present, self._scaling.dims)
         dims = self._scaling.dims if self._spans is None else self._spans.dims
         inputs = x if self._spans is None else self._spans.project(x)
-        network = seeded_module(lambda: self._make(dims, n_rows), self._seed, dtype)
+        network = seeded_module(lambda: self._make(dims, table.weight.sum()), self._seed, dtype)
         self._start_head(network)
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
         data["target"] = self._target_tensor(table.targets, dtype)
         return network, data
 
-    def _make(self, dims: list[int], n_rows: int | None = None) -> AdaCoMedNetwork:
-        """The network of ``architecture_``; with `n_rows`, with what only training needs."""
+    def _make(self, dims: list[int], n_rows: float | None = None) -> AdaCoMedNetwork:
+        """The network of ``architecture_``; with `n_rows` (by weight), with what training needs."""
         from medfusion_sdk.nn.adacomed import AdaCoMedNetwork, Collaboration
         from medfusion_sdk.nn.experts import ModalityExperts
 

@@ -1,0 +1,94 @@
+"""How much each expert of a mixture is asked."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import pandas as pd
+
+from medfusion_sdk.exceptions import MissingDependencyError
+
+__all__ = ["RouterDisplay"]
+
+
+class RouterDisplay:
+    """Router weights by modality subset.
+
+    Parameters
+    ----------
+    weights : DataFrame of shape (n_samples, n_experts)
+        One column per subset of modalities, such as "ecg+note".
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Axes with the bars.
+    figure_ : matplotlib Figure
+        Figure that holds them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> display = RouterDisplay(pd.DataFrame({"ecg": [0.2], "ecg+note": [0.8]}))
+    >>> display.weights.mean().idxmax()
+    'ecg+note'
+    """
+
+    def __init__(self, weights: pd.DataFrame) -> None:
+        self.weights = weights
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None) -> Self:
+        """Ask a fitted AdaCoMed and draw.
+
+        Parameters
+        ----------
+        estimator : AdaCoMedClassifier
+            Fitted.
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table.
+        ax : matplotlib Axes, optional
+            Where to draw; new axes by default.
+
+        Returns
+        -------
+        RouterDisplay
+            The display.
+        """
+        table = estimator.explain(X).query("quantity == 'router'")
+        return cls(table.pivot(index="row", columns="modality", values="value")).plot(ax=ax)
+
+    def plot(self, *, ax: Any = None) -> Self:
+        """Draw mean weights with the spread over rows.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; new axes by default.
+
+        Returns
+        -------
+        RouterDisplay
+            The display itself.
+
+        Raises
+        ------
+        MissingDependencyError
+            Without matplotlib.
+        """
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise MissingDependencyError(
+                "drawing needs matplotlib: pip install medfusion-sdk[plots]."
+            ) from error
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        order = self.weights.mean().sort_values().index
+        mean, spread = self.weights[order].mean(), self.weights[order].std().fillna(0.0)
+        ax.barh(order, mean, xerr=spread, color="tab:blue", ecolor="tab:gray")
+        ax.axvline(1 / len(order), color="black", linestyle=":", label="equal weights")
+        ax.set(xlabel="router weight, mean and standard deviation over rows", xlim=(0, None))
+        ax.legend(loc="lower right")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
