@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,18 @@ def write_api_page(_app: Sphinx, _config: Config) -> None:
         _API_PAGE.write_text(text, encoding="utf-8")
 
 
+# What every estimator has from scikit-learn is documented there, with links that end there.
+_FROM_SKLEARN = re.compile(r"set_\w+_request|get_metadata_routing|[gs]et_params|set_output")
+
+
+def skip_inherited_boilerplate(
+    _app: Sphinx, _what: str, name: str, _value: object, _skip: bool, _options: object
+) -> bool | None:
+    """Leave scikit-learn's own methods out of our classes' pages."""
+    return True if _FROM_SKLEARN.fullmatch(name) else None
+
+
 def setup(app: Sphinx) -> None:
     """Write the API page before Sphinx lists its sources and autosummary reads them."""
     app.connect("config-inited", write_api_page)
+    app.connect("autodoc-skip-member", skip_inherited_boilerplate)
