@@ -44,7 +44,7 @@ def public_objects() -> Iterator[tuple[str, Any]]:
             if not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
             home = value.__module__
-            if home in public and home != module_name or not home.startswith(PACKAGE):
+            if (home in public and home != module_name) or not home.startswith(PACKAGE):
                 continue  # named again here; validated at home, or by its own project
             yield f"{module_name}.{name}", value
             if inspect.isclass(value):
