@@ -70,16 +70,22 @@ class RowSpans:
         Scaled training rows.
     present : ndarray of shape (n, M), bool
         Presence mask.
+    weight : ndarray of shape (n,)
+        Row weights.
     dims : sequence of int
         Width of each modality.
     """
 
-    def __init__(self, x: np.ndarray, present: np.ndarray, dims: Sequence[int]) -> None:
+    def __init__(
+        self, x: np.ndarray, present: np.ndarray, weight: np.ndarray, dims: Sequence[int]
+    ) -> None:
+        import torch
+
         from medfusion_sdk.nn.span import row_span
 
         self._bounds = np.cumsum([0, *dims])
         self.bases = [
-            row_span(x[present[:, m], start:stop])
+            row_span(torch.from_numpy(x[present[:, m], start:stop]))
             for m, (start, stop) in enumerate(zip(self._bounds, self._bounds[1:], strict=False))
         ]
 
@@ -106,7 +112,7 @@ class RowSpans:
             What to train on.
         """
         parts = [
-            x[:, start:stop] if basis is None else x[:, start:stop] @ basis
+            x[:, start:stop] if basis is None else x[:, start:stop] @ basis.numpy()
             for start, stop, basis in zip(self._bounds, self._bounds[1:], self.bases, strict=False)
         ]
         return np.concatenate(parts, axis=1)

@@ -8,48 +8,51 @@ row ever tests.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["row_span", "widen"]
 
 
-def row_span(rows: np.ndarray) -> np.ndarray | None:
+def row_span(rows: Tensor) -> Tensor | None:
     """Orthonormal basis of the span of some rows, where that is smaller than their width.
+
+    It follows from which rows there are, not from their order or how often each occurs: so rows of
+    weight two train as doubled rows do.
 
     Parameters
     ----------
-    rows : ndarray of shape (n, d)
+    rows : Tensor of shape (n, d), n > 0
         Finite values.
 
     Returns
     -------
-    ndarray of shape (d, k) or None
-        k <= n directions; None if n >= d, where there is nothing to gain.
+    Tensor of shape (d, k), float64, or None
+        k directions, at most as many as there are distinct rows; None if those are d or more,
+        where there is nothing to gain.
     """
-    n, d = rows.shape
+    wide = torch.unique(rows.double(), dim=0)
+    n, d = wide.shape
     if n >= d:
         return None
-    wide = rows.astype(np.float64)
-    values, vectors = np.linalg.eigh(wide @ wide.T)
-    kept = values > values.max(initial=0.0) * 1e-10
+    values, vectors = torch.linalg.eigh(wide @ wide.T)
+    kept = values > values.max() * 1e-10
     if not kept.any():
-        return np.zeros((d, 1))
-    basis = wide.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+        return torch.zeros(d, 1, dtype=torch.float64)
+    basis = wide.T @ (vectors[:, kept] / values[kept].sqrt())
     # An eigenvector's sign is arbitrary; fix it so that equal data give equal fits.
-    largest = np.abs(basis).argmax(axis=0)
-    return basis * np.sign(basis[largest, np.arange(basis.shape[1])])
+    largest = basis.abs().argmax(dim=0)
+    return basis * basis.gather(0, largest[None]).sign()
 
 
-def widen(layer: nn.Linear, basis: np.ndarray | None) -> nn.Linear:
+def widen(layer: nn.Linear, basis: Tensor | None) -> nn.Linear:
     """Turn a layer on span coordinates into the same layer on the features themselves.
 
     Parameters
     ----------
     layer : torch.nn.Linear
         Trained on ``features @ basis``.
-    basis : ndarray of shape (d, k) or None
+    basis : Tensor of shape (d, k) or None
         From :func:`row_span`; None leaves the layer as it is.
 
     Returns
@@ -60,7 +63,7 @@ def widen(layer: nn.Linear, basis: np.ndarray | None) -> nn.Linear:
     if basis is None:
         return layer
     with torch.no_grad():
-        back = torch.from_numpy(basis.T.copy()).to(layer.weight.device, torch.float64)
+        back = basis.T.to(layer.weight.device, torch.float64)
         layer.weight = nn.Parameter((layer.weight.double() @ back).to(layer.weight.dtype))
     layer.in_features = basis.shape[0]
     return layer
