@@ -96,6 +96,10 @@ def joined(children):
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
+def open_files():
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
 def database(folder):
     return sqlite3.connect(next(Path(folder).glob("*.sqlite")), isolation_level=None)
 
@@ -134,14 +138,16 @@ def killed_round(folder, numbers, rng, *, while_opening):
         random.Random(sender).shuffle(mine)
         encode = Encoder(mine, journal, sender=sender)
         EmbeddingCache(folder).get_or_compute([key(n) for n in mine], encode)
+        time.sleep(60)
 
     writers = [forked(lambda sender=sender: write(sender)) for sender in range(WRITERS)]
+    start = time.monotonic()
     acknowledged = []
-    while not (acknowledged or while_opening):
+    while not (acknowledged or while_opening) and time.monotonic() < start + 30:
         time.sleep(0.001)
         acknowledged = journal.news()
     start = time.monotonic()
-    for moment, writer in sorted((rng.uniform(0, 0.1), writer) for writer in writers):
+    for moment, writer in sorted((rng.uniform(0, 0.08), writer) for writer in writers):
         time.sleep(max(0.0, start + moment - time.monotonic()))
         os.kill(writer, signal.SIGKILL)
     killed = sum(status == -signal.SIGKILL for status in joined(writers))
@@ -176,16 +182,18 @@ def kills(folder, rounds=25, rounds_a_folder=5):
         in_folder = turn % rounds_a_folder
         if in_folder == 0:
             place, numbers, known = Path(folder) / f"from-{turn}", [], set()
-        # What earlier rounds had in flight is asked for again.
+        # What the last round had in flight is asked for again.
         numbers += range(len(numbers), len(numbers) + 1500)
-        killed, acknowledged = killed_round(place, numbers, rng, while_opening=in_folder == 0)
+        killed, acknowledged = killed_round(
+            place, numbers[-2000:], rng, while_opening=in_folder == 0
+        )
         totals["kills"] += killed
         totals["kills_at_work"] += len(list(place.glob("*.owner")))
         totals["twice"] += len(acknowledged) - len(set(acknowledged) - known)
         known.update(acknowledged)
         totals.update(survey(place, numbers, known, in_folder + 1))
     with EmbeddingCache(place) as cache:
-        values = cache.get_or_compute([key(n) for n in numbers], Encoder(numbers))
+        values = cache.get_or_compute([key(n) for n in numbers], Encoder(numbers, batch=100))
     connection = database(place)
     (claims,) = connection.execute("SELECT count(*) FROM claims").fetchone()
     connection.close()
@@ -242,6 +250,7 @@ def takeover_with_grandchild(folder):
 
 def forks(folder):
     """Children are forked while the cache is open and a thread is writing to it."""
+    unopened = open_files()
     cache = EmbeddingCache(folder)
     stop = threading.Event()
     written = []
@@ -254,6 +263,7 @@ def forks(folder):
             written.append(number)
 
     def child(turn):
+        assert open_files() == unopened
         numbers = [0, 1, 10**6 + turn]
         values = cache.get_or_compute([key(n) for n in numbers], Encoder(numbers))
         assert right(numbers, values)
