@@ -70,15 +70,11 @@ class RowSpans:
         Scaled training rows.
     present : ndarray of shape (n, M), bool
         Presence mask.
-    weight : ndarray of shape (n,)
-        Row weights.
     dims : sequence of int
         Width of each modality.
     """
 
-    def __init__(
-        self, x: np.ndarray, present: np.ndarray, weight: np.ndarray, dims: Sequence[int]
-    ) -> None:
+    def __init__(self, x: np.ndarray, present: np.ndarray, dims: Sequence[int]) -> None:
         import torch
 
         from medfusion_sdk.nn.span import row_span

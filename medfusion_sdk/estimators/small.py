@@ -171,7 +171,7 @@ class SmallMultimodalClassifier(BlockClassifier):
             "multilabel": table.targets.multilabel,
             "dtype": str(dtype).removeprefix("torch."),
         }
-        network, inputs = self._start(x, present, dtype, table.weight.sum(), before)
+        network, inputs = self._start(x, present, dtype, table.weight, before)
         data = to_tensors(inputs, present, dtype)
         data["target"] = self._target_tensor(table.targets, dtype)
         if self.fusion == "early":
@@ -184,7 +184,7 @@ class SmallMultimodalClassifier(BlockClassifier):
         del self._spans
 
     def _start(
-        self, x: np.ndarray, present: np.ndarray, dtype: Any, n_rows: float, before: Any
+        self, x: np.ndarray, present: np.ndarray, dtype: Any, weight: np.ndarray, before: Any
     ) -> tuple[SmallNetwork, np.ndarray]:
         """An untrained network with its inputs, in the span of the rows; or the last fit's."""
         from medfusion_sdk.training import load_state
@@ -192,7 +192,7 @@ class SmallMultimodalClassifier(BlockClassifier):
         regularisation = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
-            "alpha": self.alpha / n_rows,
+            "alpha": self.alpha / weight.sum(),
         }
         if before is not None:
             network = seeded_module(lambda: self._make(**regularisation), self._seed, dtype)
