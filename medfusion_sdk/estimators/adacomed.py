@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from medfusion_sdk.estimators._base import BlockClassifier, TrainingTable
+from medfusion_sdk.estimators._collaboration import fill_bank, make_network, start_head
 from medfusion_sdk.estimators._explanations import adacomed_explanation, row_labels
 from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module, to_tensors
 from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
@@ -38,6 +39,7 @@ _ARCHITECTURE = (
     "proj_dim",
     "share_head",
     "freeze_small",
+    "match_norm",
 )
 
 
@@ -89,17 +91,25 @@ class AdaCoMedClassifier(BlockClassifier):
         Width of the shared space. None takes the small model's, so that its head can be shared.
     share_head, init_head_from_small, freeze_small : bool, default=True
         Published: one head, started from the small model's, whose encoders stay as they are.
+    match_norm : bool, default=True
+        Give z_large the mean norm of the training rows' z_small, so that one head reads both on
+        one scale. Our addition: on hundreds of patients the large path's scores otherwise grow
+        until they drown the small path's. False is the paper's plain projection.
     detach_similarity : bool, default=False
         No gradient from the path weights into the similarity. Attached in the authors' code.
     router_entropy : float, default=0.0
         Bonus on the router's entropy, against collapse onto one expert.
     dropout : float, default=0.1
         On attention and expert branch. Authors' code.
-    modality_dropout : float, default=0.3
-        Probability that a training step goes without a modality of the large path.
-    alpha : float, default=0.3
-        L2 penalty, as in :class:`SmallMultimodalClassifier`.
-    scaling, learning_rate, max_epochs, batch_size : optional
+    modality_dropout : float, default=0.0
+        Probability that a training step goes without a modality of the large path. The small
+        model has its own.
+    alpha : float, default=0.1
+        L2 penalty of the collaboration, as in :class:`SmallMultimodalClassifier`.
+    learning_rate : float, default=0.001
+        Of Adam, lowered to zero by a cosine. Published: 1e-4 with mini-batches; ours takes one
+        step an epoch.
+    scaling, max_epochs, batch_size : optional
         As in :class:`SmallMultimodalClassifier`.
     early_stopping, validation_fraction, n_iter_no_change : optional
         As in :class:`SmallMultimodalClassifier`.
@@ -168,13 +178,14 @@ class AdaCoMedClassifier(BlockClassifier):
         share_head: bool = True,
         init_head_from_small: bool = True,
         freeze_small: bool = True,
+        match_norm: bool = True,
         detach_similarity: bool = False,
         router_entropy: float = 0.0,
         dropout: float = 0.1,
-        modality_dropout: float = 0.3,
-        alpha: float = 0.3,
+        modality_dropout: float = 0.0,
+        alpha: float = 0.1,
         scaling: str | Mapping[str, str] = "auto",
-        learning_rate: float = 1e-2,
+        learning_rate: float = 1e-3,
         max_epochs: int = 100,
         batch_size: int | str = "auto",
         early_stopping: bool | str = "auto",
@@ -206,6 +217,7 @@ class AdaCoMedClassifier(BlockClassifier):
         self.share_head = share_head
         self.init_head_from_small = init_head_from_small
         self.freeze_small = freeze_small
+        self.match_norm = match_norm
         self.detach_similarity = detach_similarity
         self.router_entropy = router_entropy
         self.dropout = dropout
@@ -253,7 +265,7 @@ class AdaCoMedClassifier(BlockClassifier):
         network, data = self._start(table, has_large)
         self._train(network, table, data)
         if self.inference_similarity == "bank":
-            self._fill_bank(network, data)
+            fill_bank(network, data, self._seed)
         if self._spans is not None:
             network.experts.dims = self._spans.widen(network.experts.projections)
         self.similarity_ = float(network.running_similarity)
@@ -288,6 +300,8 @@ class AdaCoMedClassifier(BlockClassifier):
         self, table: TrainingTable, has_large: np.ndarray
     ) -> tuple[AdaCoMedNetwork, dict[str, Tensor]]:
         """Stage 2's network, head started from the small model's, and the tensors to train on."""
+        import torch
+
         x, present = apply_where(self._scaling, table.X, has_large)
         dtype = self._torch_dtype(x.size)
         n_rows = len(table.weight)
@@ -307,100 +321,22 @@ class AdaCoMedClassifier(BlockClassifier):
         self._spans = None if self.warm_start else RowSpans(x, present, self._scaling.dims)
         dims = self._scaling.dims if self._spans is None else self._spans.dims
         inputs = x if self._spans is None else self._spans.project(x)
-        network = seeded_module(lambda: self._make(dims, table.weight.sum()), self._seed, dtype)
-        self._start_head(network)
+        build = partial(make_network, self, dims, float(table.weight.sum()))
+        network = seeded_module(build, self._seed, dtype)
+        if self.small_model_ is not None and self.init_head_from_small:
+            start_head(network, self.small_model_.state_)
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
+        network.measure_norm(data, torch.from_numpy(table.weight).to(dtype))
         data["target"] = self._target_tensor(table.targets, dtype)
         return network, data
-
-    def _make(self, dims: list[int], n_rows: float | None = None) -> AdaCoMedNetwork:
-        """The network of ``architecture_``; with `n_rows` (by weight), with what training needs."""
-        from medfusion_sdk.nn.adacomed import AdaCoMedNetwork, Collaboration
-        from medfusion_sdk.nn.experts import ModalityExperts
-
-        a = self.architecture_
-        training = (
-            {}
-            if n_rows is None
-            else {
-                "modality_dropout": self.modality_dropout,
-                "alpha": self.alpha / n_rows,
-                "router_entropy": self.router_entropy,
-            }
-        )
-        collaboration = Collaboration(
-            strategy=a["strategy"],
-            strategy_params=a["strategy_params"],
-            similarity=a["similarity"],
-            scope=self.similarity_scope,
-            lambda_contrast=self.lambda_contrast,
-            temperature=a["temperature"],
-            detach_similarity=self.detach_similarity,
-        )
-        experts = ModalityExperts(
-            dims, a["hidden_dim"], a["n_heads"], a["attention"], a["max_subset_size"], self.dropout
-        )
-        return AdaCoMedNetwork(
-            experts,
-            a["small_width"],
-            a["n_outputs"],
-            collaboration,
-            proj_dim=a["proj_dim"],
-            share_head=a["share_head"],
-            small_encoder=None if a["freeze_small"] else self._small_encoder(),
-            bank_size=a["bank_size"],
-            multilabel=a["multilabel"],
-            **training,
-        )
 
     def _build_network(self) -> AdaCoMedNetwork:
         import torch
 
         a = self.architecture_
-        network = seeded_module(lambda: self._make(a["dims"]), 0, getattr(torch, a["dtype"]))
-        return network.requires_grad_(True)
-
-    def _small_encoder(self) -> Any:
-        encoder = copy.deepcopy(self.small_model_._network())
-        encoder.head.requires_grad_(False)  # the collaboration's own head takes its place
-        return encoder
-
-    def _start_head(self, network: AdaCoMedNetwork) -> None:
-        """Start the shared head from the small model's (paper, section 3.3)."""
-        import torch
-
-        if self.small_model_ is None or not self.init_head_from_small:
-            return
-        state = self.small_model_.state_
-        weight, bias = (torch.from_numpy(state[f"head.{part}"]) for part in ("weight", "bias"))
-        with torch.no_grad():
-            if self.proj_dim is not None:
-                if self.proj_dim < self._small.width:
-                    warnings.warn(
-                        f"proj_dim={self.proj_dim} is narrower than the small model's "
-                        f"{self._small.width}: its head can't be carried over and starts afresh.",
-                        ModalityWarning,
-                        stacklevel=5,
-                    )
-                    return
-                # f(P e + p) = W e + b for f = W P^+ and P of full column rank.
-                projection = network.project_small
-                weight = weight.to(projection.weight) @ torch.linalg.pinv(projection.weight)
-                bias = bias.to(weight) - weight @ projection.bias
-            for head in {network.head, network.large_head}:
-                head.weight.copy_(weight)
-                head.bias.copy_(bias)
-
-    def _fill_bank(self, network: AdaCoMedNetwork, data: dict[str, Tensor]) -> None:
-        """Keep small-path vectors of training rows as the negatives of every later row."""
-        import torch
-
-        rows = torch.nonzero(data["has_small"]).flatten().numpy()
-        order = np.random.RandomState(self._seed).permutation(rows)[: len(network.bank)]
-        with torch.no_grad():
-            paths = network.paths(data, data["present"])
-        network.fill_bank(paths["z_small"][np.sort(order)])
+        dtype = getattr(torch, a["dtype"])
+        return seeded_module(partial(make_network, self, a["dims"]), 0, dtype)
 
     # -- prediction ---------------------------------------------------------------------------
 

@@ -69,6 +69,9 @@ class AdaCoMedNetwork(nn.Module):
         One head f for both paths; False gives the large path its own.
     small_encoder : nn.Module or None
         Given where the small encoder is trained on; frozen ones hand in ``e_small`` directly.
+    match_norm : bool
+        Give every z_large the training rows' mean norm of z_small, so that a shared head reads both
+        paths on one scale. False is the paper's plain projection.
     bank_size : int
         Number K of stored negatives; 0 predicts with the running similarity.
     modality_dropout, alpha, router_entropy : float
@@ -77,6 +80,7 @@ class AdaCoMedNetwork(nn.Module):
         Labels are independent.
     """
 
+    large_norm: Tensor
     running_similarity: Tensor
     running_steps: Tensor
     bank: Tensor
@@ -91,6 +95,7 @@ class AdaCoMedNetwork(nn.Module):
         proj_dim: int | None = None,
         share_head: bool = True,
         small_encoder: Any = None,
+        match_norm: bool = True,
         bank_size: int = 0,
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
@@ -113,6 +118,8 @@ class AdaCoMedNetwork(nn.Module):
         self.alpha = alpha
         self.router_entropy = router_entropy
         self.generator: torch.Generator | None = None  # seeded by the training engine
+        self.match_norm = match_norm
+        self.register_buffer("large_norm", torch.ones(()))
         self.register_buffer("running_similarity", torch.zeros(()))
         self.register_buffer("running_steps", torch.zeros(()))
         self.register_buffer("bank", torch.zeros(bank_size, width))
@@ -136,11 +143,9 @@ class AdaCoMedNetwork(nn.Module):
         """
         mixture = self.experts(batch["x"], present)
         z_large = self.project_large(mixture.fused)
-        e_small = batch.get("e_small")
-        if self.small_encoder is not None:
-            e_small = self.small_encoder.embed(batch["small_x"], batch["small_present"])
-        assert e_small is not None
-        z_small = self.project_small(e_small)
+        if self.match_norm:
+            z_large = self.large_norm * nn.functional.normalize(z_large, dim=1)
+        z_small = self.small_path(batch)
         return {
             "z_large": z_large,
             "z_small": z_small,
@@ -149,6 +154,38 @@ class AdaCoMedNetwork(nn.Module):
             "router": mixture.router,
             "attention": mixture.attention,
         }
+
+    def small_path(self, batch: dict[str, Tensor]) -> Tensor:
+        """The small path up to the shared space.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            ``e_small``, or what a trained small encoder reads.
+
+        Returns
+        -------
+        Tensor of shape (B, d)
+            z_small.
+        """
+        if self.small_encoder is None:
+            return self.project_small(batch["e_small"])
+        embedded = self.small_encoder.embed(batch["small_x"], batch["small_present"])
+        return self.project_small(embedded)
+
+    @torch.no_grad()
+    def measure_norm(self, batch: dict[str, Tensor], weight: Tensor) -> None:
+        """Take the mean norm of z_small over training rows for ``match_norm``.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            Training rows.
+        weight : Tensor of shape (B,)
+            Their weights.
+        """
+        norms = self.small_path(batch).norm(dim=1)
+        self.large_norm.copy_(_mean_where(norms, weight * batch["has_small"].to(weight)))
 
     def combine(
         self, paths: dict[str, Tensor], log_similarity: Tensor, batch: dict[str, Tensor]
