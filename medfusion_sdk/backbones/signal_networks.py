@@ -6,12 +6,8 @@ import numpy as np
 import torch
 
 from medfusion_sdk.backbones.devices import is_out_of_memory
-from medfusion_sdk.backbones.minirocket import (
-    N_KERNELS,
-    MiniRocket,
-    frozen_minirocket,
-    make_layout,
-)
+from medfusion_sdk.backbones.minirocket import N_KERNELS, MiniRocket, make_layout
+from medfusion_sdk.backbones.minirocket_biases import frozen_minirocket
 from medfusion_sdk.backbones.standin_conv import STANDIN_FEATURES, StandInConv
 
 __all__ = ["SIGNAL_BACKBONES", "count_features", "embed", "make_network", "rows_at_once"]

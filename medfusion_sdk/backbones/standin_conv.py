@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from medfusion_sdk.backbones.threads import one_thread
+
 __all__ = ["STANDIN_FEATURES", "StandInConv"]
 
 _WIDTHS = (16, 32)
@@ -34,6 +36,7 @@ class StandInConv(nn.Module):
             self.register_buffer(f"weight{index}", weight)
 
     @torch.inference_mode()
+    @one_thread()
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """Embed signals.
 

@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from medfusion_sdk.backbones.minirocket import (
-    GRID,
-    Layout,
-    MiniRocket,
+from medfusion_sdk.backbones.minirocket import GRID, Layout, MiniRocket, make_layout, standardise
+from medfusion_sdk.backbones.minirocket_biases import (
     fit_biases,
     frozen_minirocket,
-    make_layout,
     reference_ensemble,
-    standardise,
 )
 
 ORACLE = Path(__file__).parents[1] / "data" / "minirocket_oracle.npz"

@@ -1,0 +1,324 @@
+"""Signals -> embeddings: ECGs and any other recordings of one or more channels."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from medfusion_sdk.encoders._signal_view import SignalView, is_whole, require
+from medfusion_sdk.encoders.base import BaseEncoder, _Run
+from medfusion_sdk.exceptions import CellError, SignalError
+from medfusion_sdk.readers.beats import RHYTHM
+from medfusion_sdk.readers.cells import Column, read_column
+from medfusion_sdk.readers.signal import signal_digest
+
+__all__ = ["SignalEncoder"]
+
+BACKBONES = ("minirocket", "standin-conv")
+
+# Signals that biases are learned from at most; a bias needs no more than one of them.
+FIT_SAMPLE = 256
+
+# Kept beside the encoders, as the base does with errors_: transform leaves an encoder as it was.
+_last_unaligned: WeakKeyDictionary[BaseEncoder, list[Any]] = WeakKeyDictionary()
+
+
+class SignalEncoder(BaseEncoder):
+    """Encode signals by a frozen network; for ECGs as a whole or as the median heart beat.
+
+    A cell is the path of a WFDB record or a ``.npy`` file, or an array ``(channels, time)``. A
+    matrix of numbers is taken as one signal of one channel per row.
+
+    Parameters
+    ----------
+    backbone : {"minirocket", "standin-conv"}, default="minirocket"
+        ``minirocket`` has fixed convolutional kernels [1]_ and biases from generated signals, so
+        it depends on no data. ``standin-conv`` is a tiny random network for tests.
+    view : {"full", "beats"}, default="full"
+        What the network sees: the whole signal, or for ECGs the median beat around the R peaks
+        (0.4 s before to 0.6 s after). With beats, the last four features are the number of beats
+        in the median, the median RR interval, its standard deviation and the root mean square of
+        successive differences, in seconds.
+    fs : float or None, default=100.0
+        Samples per second that signals are resampled to; None leaves them as they are.
+    duration : float or None, default=None
+        Seconds: longer signals keep their beginning, shorter ones are followed by zeros. By
+        default all signals must have the same length for ``view="full"``.
+    leads : sequence of str or int, optional
+        Channels to use, by name (records) or position; by default all of them.
+    source_fs : float, optional
+        Samples per second of arrays and ``.npy`` files; by default they are taken to be at `fs`.
+    max_gap : float, default=0.0
+        Seconds: longest run of NaN that is filled by a straight line.
+    n_features : int, default=9996
+        Features of ``minirocket``, rounded down to a multiple of 84.
+    fit_biases : bool, default=False
+        Let ``minirocket`` take its biases from the signals that it is fitted on. The embedding
+        then depends on them, and a cache serves one fit only.
+    random_state : int, default=0
+        Seed of channel combinations and biases, or of the stand-in's weights.
+    missing : {"nan", "zero", "mean"}, default="nan"
+        What a missing cell becomes.
+    on_error : {"raise", "missing"}, default="raise"
+        What happens to a cell that can't be used.
+    device : str, default="auto"
+        Torch device.
+    batch_size : int or "auto", default="auto"
+        Signals at once; doesn't change the results.
+    cache : EmbeddingCache, path or None, default=None
+        Where embeddings are kept.
+
+    Attributes
+    ----------
+    signal_shape_ : tuple of int
+        Channels and samples that the network sees; every later signal must have them.
+    biases_ : ndarray of shape (n_features,)
+        Learned biases, with ``fit_biases=True``.
+    errors_ : DataFrame
+        Cells of the last call that couldn't be used.
+    unaligned_ : list
+        Rows of the last call, by index label, in which no R peak was found: there the middle of
+        the signal took the median beat's place and the four rhythm features are 0.
+
+    References
+    ----------
+    .. [1] Dempster, Schmidt, Webb, "MiniRocket: A Very Fast (Almost) Deterministic Transform for
+       Time Series Classification", KDD 2021.
+
+    Examples
+    --------
+    >>> from medfusion_sdk.datasets import load_ptbxl
+    >>> ecgs = load_ptbxl().data["ecg"].head(3)
+    >>> SignalEncoder(view="beats", n_features=840).fit_transform(ecgs).shape
+    (3, 844)
+    """
+
+    def __init__(
+        self,
+        backbone: str = "minirocket",
+        *,
+        view: str = "full",
+        fs: float | None = 100.0,
+        duration: float | None = None,
+        leads: Sequence[str | int] | None = None,
+        source_fs: float | None = None,
+        max_gap: float = 0.0,
+        n_features: int = 9996,
+        fit_biases: bool = False,
+        random_state: int = 0,
+        missing: str = "nan",
+        on_error: str = "raise",
+        device: str = "auto",
+        batch_size: int | str = "auto",
+        cache: Any = None,
+    ) -> None:
+        self.backbone = backbone
+        self.view = view
+        self.fs = fs
+        self.duration = duration
+        self.leads = leads
+        self.source_fs = source_fs
+        self.max_gap = max_gap
+        self.n_features = n_features
+        self.fit_biases = fit_biases
+        self.random_state = random_state
+        self.missing = missing
+        self.on_error = on_error
+        self.device = device
+        self.batch_size = batch_size
+        self.cache = cache
+
+    # -- the column ---------------------------------------------------------------------------
+
+    def _column(self, X: Any, *, reset: bool) -> Column:
+        if hasattr(X, "__array__") and not isinstance(X, pd.DataFrame | pd.Series):
+            X = np.asarray(X)
+        if _is_matrix(X):
+            values = validate_data(self, X, reset=reset, ensure_all_finite="allow-nan")
+            cells = [None if pd.isna(row).all() else row for row in values]
+            rows = X.index if isinstance(X, pd.DataFrame) else range(len(cells))
+            return Column(cells, rows, type(self).__name__)
+        if isinstance(X, pd.DataFrame) and X.shape[1] == 1:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        return read_column(X, name=type(self).__name__)
+
+    def _fit_column(self, column: Column) -> None:
+        for learned in ("signal_shape_", "biases_"):
+            if hasattr(self, learned):
+                delattr(self, learned)
+        shape = self._first_shape(column)
+        if shape is not None:
+            self.signal_shape_ = shape
+        if self.fit_biases:
+            self.biases_ = self._learn_biases(column)
+
+    def _embed(self, column: Column) -> np.ndarray:
+        # A signal's place in the cache depends on the shape that was asked for. Without a fit
+        # the first signal of the column says it, as it does in a fit.
+        if self.fit_biases:
+            check_is_fitted(self, "biases_")
+        bound = copy.copy(self)
+        if not hasattr(self, "signal_shape_"):
+            shape = self._first_shape(column)
+            if shape is not None:
+                bound.signal_shape_ = shape
+        block = super(SignalEncoder, bound)._embed(column)
+        self.errors_ = bound.errors_
+        if self.view == "beats":
+            unaligned = np.flatnonzero(block[:, -len(RHYTHM)] == 0).tolist()
+            _last_unaligned[self] = [column.rows[row] for row in unaligned]
+        return block
+
+    def _first_shape(self, column: Column) -> tuple[int, int] | None:
+        view = self._signal_view()
+        return next((view.shape(signal) for signal in self._signals(column, column.present)), None)
+
+    def _learn_biases(self, column: Column) -> np.ndarray:
+        from medfusion_sdk.backbones.minirocket import make_layout
+        from medfusion_sdk.backbones.minirocket_biases import fit_biases
+
+        view = self._signal_view()
+        rng = np.random.default_rng(self.random_state)
+        rows = rng.permutation(column.present)[:FIT_SAMPLE].tolist()
+        seen = [view.look(signal)[0] for signal in self._signals(column, rows)]
+        if not seen:
+            raise SignalError("fit_biases=True needs at least one signal to learn from.")
+        layout = make_layout(*self.signal_shape_, self.n_features, self.random_state)
+        return fit_biases(np.stack(seen), layout, self.random_state)
+
+    def _signals(self, column: Column, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """Read signals outside of a run, which would report the bad ones."""
+        view = self._signal_view()
+        for row in rows:
+            try:
+                yield view.read(column.cells[row])
+            except CellError as error:
+                if self.on_error == "raise":
+                    raise error.located(column.rows[row], column.name) from error
+
+    # -- one cell, one batch ------------------------------------------------------------------
+
+    def _signal_view(self) -> SignalView:
+        return SignalView(
+            view=self.view,
+            fs=self.fs,
+            duration=self.duration,
+            leads=self.leads,
+            source_fs=self.source_fs,
+            max_gap=self.max_gap,
+            expected=getattr(self, "signal_shape_", None),
+        )
+
+    def _item_digest(self, cell: Any) -> bytes:
+        return signal_digest(cell)
+
+    def _encode(self, cells: Sequence[Any], run: _Run) -> Iterator[tuple[list[int], np.ndarray]]:
+        from medfusion_sdk.backbones.devices import resolve_device
+        from medfusion_sdk.backbones.signal_networks import embed, make_network, rows_at_once
+
+        device = resolve_device(self.device)
+        network = make_network(
+            self.backbone,
+            self.signal_shape_,
+            self.n_features,
+            self.random_state,
+            self.biases_ if self.fit_biases else None,
+        ).to(device)
+        automatic = rows_at_once(self.signal_shape_[1], device)
+        size = automatic if self.batch_size == "auto" else int(self.batch_size)
+        for positions, seen, beside in self._batches(cells, run, size):
+            yield positions, np.hstack([embed(network, seen, device), beside])
+
+    def _batches(
+        self, cells: Sequence[Any], run: _Run, size: int
+    ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+        view = self._signal_view()
+        positions: list[int] = []
+        looks: list[tuple[np.ndarray, np.ndarray]] = []
+        for position, cell in enumerate(cells):
+            try:
+                looks.append(view.look(view.read(cell)))
+                positions.append(position)
+            except CellError as error:
+                run.bad(position, error)
+            if looks and (len(looks) == size or position == len(cells) - 1):
+                seen, beside = zip(*looks, strict=True)
+                yield positions, np.stack(seen), np.stack(beside)
+                positions, looks = [], []
+
+    # -- what decides a vector ----------------------------------------------------------------
+
+    def _configuration(self) -> dict[str, Any]:
+        names = ("backbone", "view", "fs", "duration", "source_fs", "max_gap", "random_state")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "leads": None if self.leads is None else list(self.leads),
+            "shape": getattr(self, "signal_shape_", None),
+            "width": self._n_features(),
+        }
+
+    def _weights_fingerprint(self) -> str:
+        if self.fit_biases:
+            return hashlib.blake2b(self.biases_.tobytes(), digest_size=32).hexdigest()
+        # Everything else follows from the configuration; to be raised when the drawing changes.
+        return "drawn 1"
+
+    def _n_features(self) -> int:
+        from medfusion_sdk.backbones.signal_networks import count_features
+
+        beside = len(RHYTHM) if self.view == "beats" else 0
+        return count_features(self.backbone, self.n_features) + beside
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        self._signal_view()  # checks its own
+        auto = self.batch_size == "auto"
+        require(self.backbone in BACKBONES, "backbone", self.backbone, f"one of {BACKBONES}")
+        require(is_whole(self.n_features, 84), "n_features", self.n_features, "84 or more")
+        require(is_whole(self.random_state, 0), "random_state", self.random_state, "0 or more")
+        require(
+            auto or is_whole(self.batch_size, 1),
+            "batch_size",
+            self.batch_size,
+            "1 or more or 'auto'",
+        )
+
+    # -- scikit-learn's side ------------------------------------------------------------------
+
+    @property
+    def unaligned_(self) -> list[Any]:
+        """Rows of the last call in which no R peak was found."""
+        try:
+            return _last_unaligned[self]
+        except KeyError:
+            raise AttributeError("unaligned_ is there once beats have been encoded.") from None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        learned = not self.fit_biases or hasattr(self, "biases_")
+        return learned and super().__sklearn_is_fitted__()
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        # A missing cell is legal, a missing sample is not.
+        tags.input_tags.allow_nan = False
+        tags.requires_fit = self.fit_biases
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _is_matrix(X: Any) -> bool:
+    """Tell a matrix of numbers, one signal a row, from a column of cells."""
+    if isinstance(X, pd.DataFrame):
+        return X.shape[1] > 1 and all(pd.api.types.is_numeric_dtype(kind) for kind in X.dtypes)
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        return X.dtype.kind not in "OUST" or X.shape[1] != 1
+    return hasattr(X, "toarray")
