@@ -1,23 +1,19 @@
-"""What several processes do to one cache folder; run as a script, prints its findings as JSON.
+"""Several processes on one cache: ``python -m tests.embedding_cache.scenarios NAME FOLDER``.
 
-``python scenarios.py NAME FOLDER`` runs in a fresh interpreter without threads, so that it may
-fork freely.
+Prints its findings as JSON. It is a program of its own, without threads, so that it may fork
+freely.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import signal
-import sqlite3
 import struct
 import sys
-import tempfile
 import threading
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -25,83 +21,16 @@ import numpy as np
 
 from medfusion_sdk.embedding_cache import EmbeddingCache
 from medfusion_sdk.exceptions import CacheError
-
-BATCH = 8
-WRITERS = 4
-
-
-def key(number):
-    return hashlib.blake2b(number.to_bytes(8, "little"), digest_size=32).digest()
-
-
-def value(number):
-    return np.arange(24, dtype=np.float32) * (number + 1)
-
-
-def right(numbers, values):
-    return all(
-        np.array_equal(value(number), found) for number, found in zip(numbers, values, strict=True)
-    )
-
-
-class Journal:
-    """Who has computed what, in a file that all processes of a scenario append to."""
-
-    def __init__(self):
-        descriptor, path = tempfile.mkstemp()
-        os.close(descriptor)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND)
-        self._read = 0
-        Path(path).unlink()
-
-    def note(self, sender, numbers):
-        os.write(self._file, b"".join(struct.pack("<II", sender, n) for n in numbers))
-
-    def news(self):
-        size = os.fstat(self._file).st_size
-        records = os.pread(self._file, size - self._read, self._read)
-        self._read = size
-        return list(struct.iter_unpack("<II", records))
-
-
-class Encoder:
-    """Computes values in small batches, noting each one in a journal after it was stored."""
-
-    def __init__(self, numbers, journal=None, *, sender=0, batch=BATCH, seconds=0.0):
-        self.numbers, self.journal, self.sender = numbers, journal or Journal(), sender
-        self.batch, self.seconds = batch, seconds
-
-    def __call__(self, positions):
-        for start in range(0, len(positions), self.batch):
-            some = positions[start : start + self.batch]
-            numbers = [self.numbers[position] for position in some]
-            time.sleep(self.seconds)
-            yield some, np.stack([value(number) for number in numbers])
-            self.journal.note(self.sender, numbers)
-
-
-def forked(work):
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-    except Exception:  # noqa: BLE001
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def joined(children):
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-def open_files():
-    return sum(1 for _ in Path("/dev/fd").iterdir())
-
-
-def database(folder):
-    return sqlite3.connect(next(Path(folder).glob("*.sqlite")), isolation_level=None)
+from tests.embedding_cache.actors import (
+    BATCH,
+    Encoder,
+    Journal,
+    database,
+    forked,
+    joined,
+    open_files,
+)
+from tests.embedding_cache.items import key, right, value
 
 
 def exactly_once(folder):
@@ -127,80 +56,6 @@ def exactly_once(folder):
         "hits": cache.stats().hits,
         "misses": cache.stats().misses,
         "asked": sum(map(len, wanted)),
-    }
-
-
-def killed_round(folder, numbers, rng, *, while_opening):
-    journal = Journal()
-
-    def write(sender):
-        mine = numbers[:]
-        random.Random(sender).shuffle(mine)
-        encode = Encoder(mine, journal, sender=sender)
-        EmbeddingCache(folder).get_or_compute([key(n) for n in mine], encode)
-        time.sleep(60)
-
-    writers = [forked(lambda sender=sender: write(sender)) for sender in range(WRITERS)]
-    start = time.monotonic()
-    acknowledged = []
-    while not (acknowledged or while_opening) and time.monotonic() < start + 30:
-        time.sleep(0.001)
-        acknowledged = journal.news()
-    start = time.monotonic()
-    for moment, writer in sorted((rng.uniform(0, 0.08), writer) for writer in writers):
-        time.sleep(max(0.0, start + moment - time.monotonic()))
-        os.kill(writer, signal.SIGKILL)
-    killed = sum(status == -signal.SIGKILL for status in joined(writers))
-    return killed, [number for _, number in acknowledged + journal.news()]
-
-
-def survey(folder, numbers, known, rounds):
-    """Compare everything in a cache with what it must be; `known` was stored for sure."""
-    with EmbeddingCache(folder) as cache:
-        items = cache.stats().items
-        values = cache.get_many([key(n) for n in numbers])
-    found = {n: v for n, v in zip(numbers, values, strict=True) if v is not None}
-    connection = database(folder)
-    (integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
-    (vectors,) = connection.execute("SELECT count(*) FROM vectors").fetchone()
-    connection.close()
-    in_flight = rounds * WRITERS * BATCH
-    return {
-        "broken_files": int(integrity != "ok"),
-        "damaged": abs(items - len(found)) + abs(vectors - items),
-        "wrong": sum(not np.array_equal(v, value(n)) for n, v in found.items()),
-        "lost": len(known - found.keys()),
-        "more_than_in_flight": int(len(found.keys() - known) > in_flight),
-    }
-
-
-def kills(folder, rounds=25, rounds_a_folder=5):
-    """Four writers a round, each killed at a random moment; also while they make the folder."""
-    rng = random.Random(0)
-    totals = Counter()
-    for turn in range(rounds):
-        in_folder = turn % rounds_a_folder
-        if in_folder == 0:
-            place, numbers, known = Path(folder) / f"from-{turn}", [], set()
-        # What the last round had in flight is asked for again.
-        numbers += range(len(numbers), len(numbers) + 1500)
-        killed, acknowledged = killed_round(
-            place, numbers[-2000:], rng, while_opening=in_folder == 0
-        )
-        totals["kills"] += killed
-        totals["kills_at_work"] += len(list(place.glob("*.owner")))
-        totals["twice"] += len(acknowledged) - len(set(acknowledged) - known)
-        known.update(acknowledged)
-        totals.update(survey(place, numbers, known, in_folder + 1))
-    with EmbeddingCache(place) as cache:
-        values = cache.get_or_compute([key(n) for n in numbers], Encoder(numbers, batch=100))
-    connection = database(place)
-    (claims,) = connection.execute("SELECT count(*) FROM claims").fetchone()
-    connection.close()
-    return {
-        **totals,
-        "works_after": right(numbers, values),
-        "left_behind": claims + len(list(place.glob("*.owner"))),
     }
 
 
@@ -373,7 +228,7 @@ def grid_search(folder):
 
             def compute(positions):
                 time.sleep(0.01)
-                yield positions, np.stack([value(numbers[p]) % 7 for p in positions])
+                yield positions, np.stack([value(numbers[p])[0] % 7 for p in positions])
 
             found = self.cache.get_or_compute([key(n) for n in numbers], compute)
             return np.stack(found)[np.searchsorted(numbers, X[:, 0])]

@@ -1,4 +1,4 @@
-"""Several processes on one cache folder: kills, forks, claims, permissions (see scenarios.py)."""
+"""Several processes on one cache: kills, claims, forks, permissions. They run as programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SCENARIOS = Path(__file__).with_name("scenarios.py")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -20,10 +20,11 @@ def play():
     """Run a scenario in a folder that other users may reach, too."""
     folder = tempfile.mkdtemp(prefix="medfusion-cache-")
 
-    def play(name):
-        command = [sys.executable, "-W", "error", str(SCENARIOS), name, folder]
+    def play(module, *arguments):
+        module = f"tests.embedding_cache.{module}"
+        command = [sys.executable, "-W", "error", "-m", module, *arguments, folder]
         one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        run = subprocess.run(command, capture_output=True, text=True, env=one_thread, timeout=300)
+        run = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, "")
         return json.loads(run.stdout)
 
@@ -44,7 +45,7 @@ def test_cache_after_100_kills_holds_every_stored_batch_and_no_wrong_value(play)
 
 
 def test_three_processes_with_overlapping_keys_share_work_and_compute_each_key_once(play):
-    found = play("exactly_once")
+    found = play("scenarios", "exactly_once")
     assert found["statuses"] == [0, 0, 0]
     assert found["most_often"] == 1
     assert found["distinct"] == found["misses"] == 2000
@@ -54,7 +55,7 @@ def test_three_processes_with_overlapping_keys_share_work_and_compute_each_key_o
 
 @pytest.mark.parametrize("scenario", ["takeover", "takeover_with_grandchild"])
 def test_waiting_process_takes_over_from_killed_owner(play, scenario):
-    found = play(scenario)
+    found = play("scenarios", scenario)
     assert found["statuses"] == [0]
     assert (found["by_owner"], found["by_waiter_before"], found["by_waiter"]) == (8, 0, 32)
     assert found["misses"] == 40
@@ -62,7 +63,7 @@ def test_waiting_process_takes_over_from_killed_owner(play, scenario):
 
 
 def test_children_forked_while_cache_is_in_use_read_and_write_safely(play):
-    found = play("forks")
+    found = play("scenarios", "forks")
     assert found["statuses"] == [0] * 10
     assert found["integrity"] == "ok"
     assert found["all_right"]
@@ -70,7 +71,7 @@ def test_children_forked_while_cache_is_in_use_read_and_write_safely(play):
 
 
 def test_child_that_unwinds_compute_leaves_claims_to_its_parent(play):
-    assert play("unwinding_child") == {
+    assert play("scenarios", "unwinding_child") == {
         "after_child": [3, 1],
         "at_the_end": [0, 0],
         "all_right": True,
@@ -78,20 +79,20 @@ def test_child_that_unwinds_compute_leaves_claims_to_its_parent(play):
 
 
 def test_read_only_folder_serves_hits_and_computes_the_rest(play):
-    found = play("read_only")
+    found = play("scenarios", "read_only")
     assert found["all_right"]
     assert not found["new_files"]
     assert "can't be written" in found["message"]
 
 
 def test_unwritable_folder_raises_error_that_names_it(play):
-    message = play("unwritable")["message"]
+    message = play("scenarios", "unwritable")["message"]
     assert "cache can't be used (Permission denied)" in message
     assert "name another folder" in message
 
 
 def test_grid_search_in_two_processes_encodes_each_distinct_item_once(play):
-    assert play("grid_search") == {"cold_misses": 80, "warm_misses": 0}
+    assert play("scenarios", "grid_search") == {"cold_misses": 80, "warm_misses": 0}
 
 
 def test_forgotten_cache_closes_without_resource_warning():
