@@ -18,7 +18,7 @@ import torch
 __all__ = ["HashingTokenizer", "build_standin", "describe_standin"]
 
 _SEED = 0
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "vocab_size": 4096,
     "hidden_size": 64,
     "num_hidden_layers": 2,

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,10 @@ FORMAT_VERSION = 1
 
 _MISSING = ("nan", "zero", "mean")
 _ON_ERROR = ("raise", "missing")
+
+# What the last call of each encoder met. Kept beside the encoders: transform leaves an encoder as
+# it was, and rows of patients don't travel in its pickles.
+_last_errors: WeakKeyDictionary[BaseEncoder, pd.DataFrame] = WeakKeyDictionary()
 
 
 class BaseEncoder(TransformerMixin, BaseEstimator):
@@ -115,6 +120,18 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
         """
         n = self._n_features()
         return np.array([f"{i:0{max(4, len(str(n - 1)))}d}" for i in range(n)], dtype=object)
+
+    @property
+    def errors_(self) -> pd.DataFrame:
+        """Cells of the last call that could not be used."""
+        try:
+            return _last_errors[self]
+        except KeyError:
+            raise AttributeError("errors_ is there once a column has been encoded.") from None
+
+    @errors_.setter
+    def errors_(self, errors: pd.DataFrame) -> None:
+        _last_errors[self] = errors
 
     def fingerprint(self) -> str:
         """Digest of everything that decides a vector, the cell's content apart.

