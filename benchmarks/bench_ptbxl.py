@@ -66,9 +66,11 @@ def encoder(cache: Path) -> object:
 
 
 def logistic(penalty: float) -> Pipeline:
-    """Scaled logistic regression per label."""
+    """Scaled logistic regression per label, on imputed values: it takes no missing ones."""
     return make_pipeline(
-        StandardScaler(), OneVsRestClassifier(LogisticRegression(C=penalty, max_iter=2000))
+        SimpleImputer(),
+        StandardScaler(),
+        OneVsRestClassifier(LogisticRegression(C=penalty, max_iter=2000)),
     )
 
 

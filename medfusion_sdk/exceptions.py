@@ -1,4 +1,4 @@
-"""Typed errors: each derives from :class:`MedFusionError` and from the built-in a caller would catch.
+"""Typed errors: each derives from :class:`MedFusionError` and from the built-in one would catch.
 
 Examples
 --------
@@ -19,16 +19,18 @@ __all__ = [
     "CorruptModelError",
     "DataError",
     "DeviceError",
-    "EncodingWarning",
+    "EncoderWarning",
     "MedFusionError",
     "MedFusionWarning",
     "MissingDependencyError",
     "ModalityError",
     "ModalityWarning",
+    "ModelExistsError",
     "ParameterError",
     "SignalError",
     "TrainingError",
     "TrainingWarning",
+    "UnsavableModelError",
     "WeightsError",
     "WeightsNotFoundError",
 ]
@@ -138,6 +140,14 @@ class CorruptModelError(MedFusionError, ValueError):
     """A saved model was changed, is incomplete or isn't one of ours."""
 
 
+class UnsavableModelError(MedFusionError, TypeError):
+    """An estimator holds something that a saved model can't, such as a lambda."""
+
+
+class ModelExistsError(MedFusionError, FileExistsError):
+    """A model would be saved where something else stands."""
+
+
 class BackboneMismatchError(MedFusionError, ValueError):
     """A saved model is loaded on another backbone than it was trained on."""
 
@@ -146,7 +156,7 @@ class MedFusionWarning(UserWarning):
     """Base of this package's warnings."""
 
 
-class EncodingWarning(MedFusionWarning):
+class EncoderWarning(MedFusionWarning):
     """Cells became missing, or an encoder changed its setting to get through."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from medfusion_sdk.exceptions import EncodingWarning
+from medfusion_sdk.exceptions import EncoderWarning
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ def compute_batches(
 
     Warns
     -----
-    EncodingWarning
+    EncoderWarning
         Once, if a batch had to be halved.
     """
     queue = _Queue(batches, sizes)
@@ -139,7 +139,7 @@ class _Queue:
             warnings.warn(
                 f"memory ran out with a batch of {len(batch)}; going on with halves, with the "
                 "same results. A smaller batch_size avoids the attempt.",
-                EncodingWarning,
+                EncoderWarning,
                 stacklevel=2,
             )
         self._too_much = min(self._cost(batch), self._too_much or self._cost(batch))

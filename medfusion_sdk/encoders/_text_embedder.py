@@ -13,7 +13,7 @@ from medfusion_sdk.backbones.devices import resolve_device
 from medfusion_sdk.backbones.precision import DTYPES, fast_dtype
 from medfusion_sdk.backbones.text import TextBackbone, borrow_text_backbone, pool_states
 from medfusion_sdk.backbones.text_source import TextSource
-from medfusion_sdk.exceptions import EncodingWarning
+from medfusion_sdk.exceptions import EncoderWarning
 
 __all__ = ["TextEmbedder"]
 
@@ -102,7 +102,7 @@ class TextEmbedder:
 
         Warns
         -----
-        EncodingWarning
+        EncoderWarning
             If they differ.
         """
         if not self._unchecked:
@@ -116,7 +116,7 @@ class TextEmbedder:
             warnings.warn(
                 f"{self._source.name!r} in {self._dtype} agrees with float32 only to a cosine of "
                 f"{cosine:.4f} (at least {_LEAST_COSINE} is asked for); going on in float32.",
-                EncodingWarning,
+                EncoderWarning,
                 stacklevel=2,
             )
             self._dtype = torch.float32

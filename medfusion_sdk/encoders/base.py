@@ -16,10 +16,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk.embedding_cache import as_cache
-from medfusion_sdk.exceptions import CellError, EncodingWarning
+from medfusion_sdk.exceptions import BackboneMismatchError, CellError, EncoderWarning
 from medfusion_sdk.readers.cells import Column, read_column
 
-__all__ = ["FORMAT_VERSION", "BaseEncoder"]
+__all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
 
 # Joins every cache key: raise it when an encoder's arithmetic changes, so that old vectors
 # are never taken for new ones.
@@ -42,9 +42,9 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
     - ``_configuration()``: what, beside the weights, decides a vector (JSON-able);
     - ``_weights_fingerprint()``: digest of the weights, without loading them;
     - ``_n_features()``: width of the block;
-    - ``_item_digest(cell)``: digest of the cell's content, raising :class:`CellError` for a bad cell;
-    - ``_encode(cells, run)``: yields ``(positions, vectors)`` batch by batch; for a cell that turns out
-      to be bad it calls ``run.bad(position, error)`` and leaves that position out.
+    - ``_item_digest(cell)``: digest of the cell's content; raises :class:`CellError` if it is bad;
+    - ``_encode(cells, run)``: yields ``(positions, vectors)`` batch by batch; for a cell that
+      turns out to be bad it calls ``run.bad(position, error)`` and leaves that position out.
     """
 
     missing: str
@@ -164,7 +164,9 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
     def _item_digest(self, cell: Any) -> bytes:
         raise NotImplementedError
 
-    def _encode(self, cells: Sequence[Any], run: _Run) -> Iterable[tuple[Sequence[int], np.ndarray]]:
+    def _encode(
+        self, cells: Sequence[Any], run: _Run
+    ) -> Iterable[tuple[Sequence[int], np.ndarray]]:
         raise NotImplementedError
 
     def _fit_column(self, column: Column) -> None:
@@ -183,6 +185,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
 
     def _embed(self, column: Column) -> np.ndarray:
         """Encode a column with missing and bad cells as NaN rows; each distinct item once."""
+        self._check_expected_backbone()
         run = _Run(self, column)
         run.collect_items()
         block = np.full((len(column), self._n_features()), np.nan, dtype=np.float32)
@@ -192,6 +195,13 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
         self.errors_ = run.report()
         return block
 
+    def _check_expected_backbone(self) -> None:
+        """Hold a loaded encoder to its fingerprint, if loading found no weights to check."""
+        expected = getattr(self, "_expected_fingerprint", None)
+        if expected is not None:
+            require_fingerprint(self, expected)
+            del self._expected_fingerprint
+
     def __sklearn_is_fitted__(self) -> bool:
         return self.missing != "mean" or hasattr(self, "mean_embedding_")
 
@@ -200,6 +210,33 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
         tags.requires_fit = False
         tags.input_tags.allow_nan = True
         return tags
+
+
+def require_fingerprint(encoder: Any, expected: str, place: str = "") -> None:
+    """Refuse an encoder that isn't the one that a saved model was trained on.
+
+    Parameters
+    ----------
+    encoder : encoder
+        The encoder as it is on this machine.
+    expected : str
+        Fingerprint that was saved.
+    place : str
+        Where in the model it stands, for the message.
+
+    Raises
+    ------
+    BackboneMismatchError
+        If the fingerprints differ.
+    """
+    found = encoder.fingerprint()
+    if found != expected:
+        raise BackboneMismatchError(
+            f"{place + ': ' if place else ''}{encoder!r} doesn't make the embeddings that the "
+            f"saved model was trained on (fingerprint {found[:12]}, saved {expected[:12]}): its "
+            "weights, its parameters or this package's version differ. Put the original ones in "
+            "place, or train again."
+        )
 
 
 class _Run:
@@ -264,7 +301,7 @@ class _Run:
             warnings.warn(
                 f"{len(self.errors)} of {len(self.column)} cells could not be used and count as "
                 f"missing; see errors_. First: {self.errors[first]}",
-                EncodingWarning,
+                EncoderWarning,
                 stacklevel=5,
             )
         rows = sorted(self.errors)

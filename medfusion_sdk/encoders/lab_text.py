@@ -2,78 +2,24 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from numbers import Real
+from dataclasses import fields
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from medfusion_sdk.encoders._lab_sentences import (
+    LabTest,
+    check_template,
+    is_absent,
+    write_sentence,
+)
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.exceptions import CellError, ParameterError
-from medfusion_sdk.readers.cells import Column, is_missing
+from medfusion_sdk.readers.cells import Column
 
 __all__ = ["LabTest", "LabTextEncoder"]
-
-DEFAULT_TEMPLATE = "{name} {value}[ {unit}][ (reference {reference})][, {status}]"
-_FIELDS = {"name", "value", "unit", "reference", "status"}
-_DIGITS = 6  # significant ones; float32 has no more
-
-
-@dataclass(frozen=True)
-class LabTest:
-    """How one laboratory test is put into words.
-
-    Attributes
-    ----------
-    unit : str, default=""
-        Unit of the column's values.
-    low, high : float, optional
-        Reference range, bounds included; one bound may be left out.
-    name : str, optional
-        What the sentence calls the test; the column's name if left out.
-
-    Examples
-    --------
-    >>> LabTest("mmol/L", 3.5, 5.1).reference
-    '3.5 to 5.1'
-    """
-
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    name: str | None = None
-
-    @property
-    def reference(self) -> str:
-        """The reference range in words; empty if there is none."""
-        if self.low is not None and self.high is not None:
-            return f"{_number(self.low)} to {_number(self.high)}"
-        if self.low is not None:
-            return f"at least {_number(self.low)}"
-        return "" if self.high is None else f"at most {_number(self.high)}"
-
-    def status(self, value: float) -> str:
-        """Tell where a value lies with respect to the reference range.
-
-        Parameters
-        ----------
-        value : float
-            In the test's unit.
-
-        Returns
-        -------
-        str
-            "low", "normal", "high", or empty without a range.
-        """
-        if self.low is not None and value < self.low:
-            return "low"
-        if self.high is not None and value > self.high:
-            return "high"
-        return "" if self.low is None and self.high is None else "normal"
 
 
 class LabTextEncoder(TextEncoder):
@@ -217,30 +163,11 @@ class LabTextEncoder(TextEncoder):
                 "the columns to read."
             )
         values = [X[name].tolist() for name in self.labs]
-        rows = [None if all(map(_is_absent, row)) else row for row in zip(*values, strict=True)]
+        rows = [None if all(map(is_absent, row)) else row for row in zip(*values, strict=True)]
         return Column(rows, X.index, "labs")
 
     def _text(self, cell: Any) -> str:
-        """Write the sentence of one row of values."""
-        parts = [
-            self._part(name, lab, value)
-            for (name, lab), value in zip(self._tests().items(), cell, strict=True)
-            if not _is_absent(value)
-        ]
-        return super()._text("; ".join(parts) + ".")
-
-    def _part(self, column: str, lab: LabTest, value: Any) -> str:
-        number = _as_number(column, value)
-        written = str(value).strip() if number is None else _number(number)
-        values = {
-            "name": lab.name or str(column),
-            "value": written,
-            "unit": lab.unit,
-            "reference": lab.reference,
-            # Of the number as the sentence shows it: float32 has 5.3 a little above 5.3.
-            "status": "" if number is None else lab.status(float(written)),
-        }
-        return _fill(self.template or DEFAULT_TEMPLATE, values)
+        return super()._text(write_sentence(self._tests(), cell, self.template))
 
     def _tests(self) -> dict[str, LabTest]:
         return {
@@ -260,51 +187,4 @@ class LabTextEncoder(TextEncoder):
                 raise ParameterError(
                     f"labs[{name!r}] must be a LabTest or a tuple (unit, low, high), got {lab!r}."
                 )
-        unknown = set(_field_names(self.template or DEFAULT_TEMPLATE)) - _FIELDS
-        if unknown:
-            raise ParameterError(
-                f"template has the fields {sorted(unknown)}; there are {sorted(_FIELDS)}."
-            )
-
-
-def _is_absent(value: Any) -> bool:
-    return is_missing(value) or (isinstance(value, str) and not value.strip())
-
-
-def _as_number(column: str, value: Any) -> float | None:
-    """Return a value as a number; None for text that isn't one, such as "<0.01"."""
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return None
-    elif isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
-    else:
-        raise CellError(
-            f"lab {column!r}: expected a number or text, found {value!r} ({type(value).__name__})."
-        )
-    if not np.isfinite(number):
-        raise CellError(f"lab {column!r}: {value!r} isn't a finite number.")
-    return number
-
-
-def _number(value: float) -> str:
-    """Write a number the same way whatever its type: no exponent, no trailing zeros."""
-    return np.format_float_positional(
-        value, precision=_DIGITS, unique=False, fractional=False, trim="-"
-    )
-
-
-def _field_names(template: str) -> list[str]:
-    return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-
-
-def _fill(template: str, values: dict[str, str]) -> str:
-    """Fill a template; a bracketed part with an empty field is left out."""
-    filled = []
-    for index, part in enumerate(template.replace("]", "[").split("[")):
-        # Every second part stood in brackets.
-        if index % 2 == 0 or all(values[name] for name in _field_names(part)):
-            filled.append(part.format_map(values))
-    return "".join(filled)
+        check_template(self.template)

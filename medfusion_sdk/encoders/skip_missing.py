@@ -124,9 +124,9 @@ class SkipMissing(TransformerMixin, BaseEstimator):
 
 
 def _present(X: Any) -> np.ndarray:
-    missing = pd.isna(X if isinstance(X, pd.Series | pd.DataFrame) else np.asarray(X, dtype=object))
-    missing = np.asarray(missing)
-    return ~(missing if missing.ndim == 1 else missing.all(axis=1))
+    table = X if isinstance(X, pd.Series | pd.DataFrame) else np.asarray(X, dtype=object)
+    present = np.asarray(pd.notna(table), dtype=bool)
+    return present if present.ndim == 1 else np.any(present, axis=1)
 
 
 def _rows(X: Any, present: np.ndarray) -> Any:

@@ -74,6 +74,7 @@ class BlockClassifier(
 
     # Parameters that every subclass's constructor has.
     modalities: Any
+    scaling: Any
     class_weight: Any
     dtype: str
     device: Any
@@ -314,7 +315,7 @@ class BlockClassifier(
             table.weight,
             feature_names=getattr(self, "feature_names_in_", None),
             modalities=modalities,
-            scaling=self.scaling,  # type: ignore[attr-defined]
+            scaling=self.scaling,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class BlockScaling:
         """
         blocks = group_blocks(feature_names, X.shape[1], modalities)
         present = presence_mask(X, blocks)
-        never = [name for name, seen in zip(blocks, present.any(axis=0), strict=True) if not seen]
+        seen = np.flatnonzero(present.any(axis=0))
+        never = [name for m, name in enumerate(blocks) if m not in seen]
         if never:
             raise ModalityError(
                 f"modalities {never} are missing in every training row: nothing can be learnt "

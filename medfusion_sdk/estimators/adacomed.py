@@ -86,7 +86,7 @@ class AdaCoMedClassifier(BlockClassifier):
     lambda_contrast : float, default=0.5
         Weight of the contrastive loss. Published; useful from 0.1 to 1.
     temperature : float, default=0.07
-        tau of the cosines. Published.
+        Divides the cosines: tau of Eq. 4. Published.
     proj_dim : int or None, default=None
         Width of the shared space. None takes the small model's, so that its head can be shared.
     share_head, init_head_from_small, freeze_small : bool, default=True
@@ -106,10 +106,12 @@ class AdaCoMedClassifier(BlockClassifier):
         model has its own.
     alpha : float, default=0.1
         L2 penalty of the collaboration, as in :class:`SmallMultimodalClassifier`.
+    scaling : str or mapping, default="auto"
+        As in :class:`SmallMultimodalClassifier`.
     learning_rate : float, default=0.001
         Of Adam, lowered to zero by a cosine. Published: 1e-4 with mini-batches; ours takes one
         step an epoch.
-    scaling, max_epochs, batch_size : optional
+    max_epochs, batch_size : optional
         As in :class:`SmallMultimodalClassifier`.
     early_stopping, validation_fraction, n_iter_no_change : optional
         As in :class:`SmallMultimodalClassifier`.
@@ -389,5 +391,5 @@ class AdaCoMedClassifier(BlockClassifier):
         out = self._predict(X)
         subsets = self._network().experts.subsets
         return adacomed_explanation(
-            row_labels(X), self.modalities_, subsets, self.label_names_, out
+            row_labels(X), self.modalities_, subsets, list(self.label_names_), out
         )

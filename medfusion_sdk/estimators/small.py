@@ -258,7 +258,7 @@ class SmallMultimodalClassifier(BlockClassifier):
             class score exactly.
         """
         out = self._predict(X)
-        return small_explanation(row_labels(X), self.modalities_, self.label_names_, out)
+        return small_explanation(row_labels(X), self.modalities_, list(self.label_names_), out)
 
 
 def _fits(network: Any, state: Mapping[str, np.ndarray]) -> bool:

@@ -166,7 +166,7 @@ class AdaCoMedNetwork(nn.Module):
         Returns
         -------
         Tensor of shape (B, d)
-            z_small.
+            The vectors z_small.
         """
         if self.small_encoder is None:
             return self.project_small(batch["e_small"])
@@ -197,7 +197,7 @@ class AdaCoMedNetwork(nn.Module):
         paths : dict of Tensor
             From :meth:`paths`.
         log_similarity : Tensor of shape (B,)
-            log s of each row.
+            Logarithm of s of each row.
         batch : dict of Tensor
             ``has_large`` and ``has_small``, bool: a path without any input has no weight.
 

@@ -19,7 +19,7 @@ def cosine_logits(z_large: Tensor, z_small: Tensor, temperature: float) -> Tenso
     z_small : Tensor of shape (K, d)
         Small path.
     temperature : float
-        tau.
+        Divisor tau.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def batch_log_similarity(logits: Tensor, weight: Tensor, kind: str = "softmax") 
     Returns
     -------
     Tensor of shape (B,)
-        log s, at most 0; exactly 0 for a single row.
+        Logarithm of s, at most 0; exactly 0 for a single row.
     """
     copies = weight.expand_as(logits).clone()
     copies.diagonal().copy_(weight.clamp_min(1.0) - 1.0)
@@ -71,7 +71,7 @@ def bank_log_similarity(own: Tensor, bank: Tensor, kind: str = "softmax") -> Ten
     Returns
     -------
     Tensor of shape (B,)
-        log s, at most 0.
+        Logarithm of s, at most 0.
     """
     return _log_similarity(own, bank, torch.full_like(own, bank.shape[1]), kind)
 

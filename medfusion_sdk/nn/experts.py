@@ -76,6 +76,8 @@ class ModalityExperts(nn.Module):
         Of the attention and the expert branch.
     """
 
+    members: Tensor
+
     def __init__(
         self,
         dims: Sequence[int],

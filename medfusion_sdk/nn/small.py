@@ -104,7 +104,7 @@ class SmallNetwork(nn.Module):
         Returns
         -------
         Tensor of shape (B, M * k)
-            e_small.
+            The vector e_small of each row.
         """
         flat = self._fused_parts(x, present).flatten(1)
         return flat if self.stack is None else self.stack(flat)
@@ -180,7 +180,8 @@ class SmallNetwork(nn.Module):
 
     def _contributions(self, x: Tensor, present: Tensor) -> Tensor:
         parts = self._fused_parts(x, present)
-        weight, bias = self.head.weight, self.head.bias
+        weight: Tensor = self.head.weight
+        bias: Tensor = self.head.bias
         if self.stack is not None:
             weight, bias = weight @ self.stack.weight, bias + weight @ self.stack.bias
         weight = weight.view(len(weight), len(self.dims), -1)

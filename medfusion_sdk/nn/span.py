@@ -28,7 +28,7 @@ def row_span(rows: Tensor) -> Tensor | None:
     Returns
     -------
     Tensor of shape (d, k), float64, or None
-        k directions, at most as many as there are distinct rows; None if those are d or more,
+        At most as many directions k as there are distinct rows; None if those are d or more,
         where there is nothing to gain.
     """
     wide = torch.unique(rows.double(), dim=0)

@@ -46,7 +46,7 @@ def path_weights(
     strategy : str
         One of :data:`STRATEGIES`.
     similarity : Tensor
-        s in (0, 1], any shape.
+        Values of s in (0, 1], any shape.
     theta : Tensor of shape (2,), optional
         Trainable scores of ``"learnable"``.
     alpha, temperature : float, default=1.0
@@ -58,8 +58,10 @@ def path_weights(
 
     Returns
     -------
-    w_large, w_small : Tensor
-        Same shape as `similarity`, in [0, 1], sum one.
+    w_large : Tensor
+        Weight of the large path, in [0, 1]; shape of `similarity`.
+    w_small : Tensor
+        One minus the other.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -89,13 +88,13 @@ def file_sha256(path: Path) -> str:
     str
         Hexadecimal digest.
     """
-    status = os.stat(path)
-    return _file_sha256(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    status = path.stat()
+    return _file_sha256((path.absolute(), status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=1 << 16)
-def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
+def _file_sha256(version: tuple[Path, int, int]) -> str:
+    with version[0].open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

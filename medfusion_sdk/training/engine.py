@@ -69,7 +69,7 @@ def train(
     device : str or torch.device, default="auto"
         Where to train; see :func:`~medfusion_sdk.backbones.devices.resolve_device`.
     callbacks : FitCallbacks or None, default=None
-        scikit-learn's callbacks of the estimator that trains.
+        Those of scikit-learn that the training estimator carries.
     label : str, default="training"
         What stands before the progress bar.
 

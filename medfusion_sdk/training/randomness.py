@@ -77,6 +77,11 @@ def lent_generator(module: nn.Module, seed: int, device: torch.device) -> Iterat
         Where the stream starts.
     device : torch.device
         Where the module is.
+
+    Yields
+    ------
+    None
+        Nothing; the module trains inside.
     """
     if any(map(_draws_globally, module.modules())):
         with _seeded(seed, device):
@@ -96,6 +101,11 @@ def seeded_initialisation(seed: int) -> Iterator[None]:
     ----------
     seed : int
         Where the stream starts.
+
+    Yields
+    ------
+    None
+        Nothing; modules are built inside.
     """
     with _seeded(seed, torch.device("cpu")):
         yield

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
-from medfusion_sdk.exceptions import EncodingWarning
+from medfusion_sdk.exceptions import EncoderWarning
 
 SIZES = st.lists(st.integers(1, 300), max_size=60)
 
@@ -73,7 +73,7 @@ def fits(limit):
 def test_out_of_memory_halves_until_it_fits_with_one_warning():
     sizes = [5] * 32
     compute, attempts = fits(3)
-    with pytest.warns(EncodingWarning, match="batch of 16") as caught:
+    with pytest.warns(EncoderWarning, match="batch of 16") as caught:
         results = list(compute_batches(plan_batches(sizes, max_items=16), compute, sizes=sizes))
     assert len(caught) == 1
     assert sorted(item for batch, _ in results for item in batch) == list(range(32))
@@ -91,7 +91,7 @@ def test_out_of_memory_leaves_smaller_items_in_large_batches():
             raise MemoryError
         return len(batch)
 
-    with pytest.warns(EncodingWarning):
+    with pytest.warns(EncoderWarning):
         results = list(compute_batches(batches, compute, sizes=sizes))
     assert sorted(result for _, result in results) == [2, 2, 40]
 
@@ -109,7 +109,7 @@ def test_out_of_memory_frees_the_failed_attempt_before_the_next():
             raise MemoryError
         return len(alive)
 
-    with pytest.warns(EncodingWarning):
+    with pytest.warns(EncoderWarning):
         results = list(compute_batches([[0, 1]], compute, sizes=[1, 1]))
     assert [alive for _, alive in results] == [0, 0]
 
@@ -117,7 +117,7 @@ def test_out_of_memory_frees_the_failed_attempt_before_the_next():
 def test_out_of_memory_with_one_item_raises():
     compute, _ = fits(0)
     with (
-        warnings.catch_warnings(action="ignore", category=EncodingWarning),
+        warnings.catch_warnings(action="ignore", category=EncoderWarning),
         pytest.raises(torch.OutOfMemoryError),
     ):
         list(compute_batches([[0, 1]], compute, sizes=[1, 1]))

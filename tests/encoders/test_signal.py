@@ -206,7 +206,7 @@ def test_bad_cells_become_missing_and_are_listed_when_asked_for(ecgs):
     column.iloc[0] = "nowhere/00042_lr"
     column.iloc[2] = ecgs.loc[1][:3]
     encoder = SignalEncoder(on_error="missing", **SMALL)
-    with pytest.warns(exceptions.EncodingWarning, match="2 of 4 cells"):
+    with pytest.warns(exceptions.EncoderWarning, match="2 of 4 cells"):
         block = encoder.fit_transform(column)
     assert np.isnan(block).all(axis=1).tolist() == [True, False, True, False]
     assert encoder.errors_.index.tolist() == [column.index[0], column.index[2]]

@@ -18,7 +18,7 @@ from medfusion_sdk.encoders import _text_embedder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.exceptions import (
     CellError,
-    EncodingWarning,
+    EncoderWarning,
     ParameterError,
     WeightsError,
     WeightsNotFoundError,
@@ -131,7 +131,7 @@ def test_out_of_memory_gives_the_same_embeddings_and_one_warning(notes, monkeypa
         return forward(self, token_ids)
 
     monkeypatch.setattr(TextBackbone, "forward", small)
-    with pytest.warns(EncodingWarning, match="memory ran out") as caught:
+    with pytest.warns(EncoderWarning, match="memory ran out") as caught:
         vectors = encoder.transform(notes)
     assert len(caught) == 1
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
@@ -253,7 +253,7 @@ def test_automatic_precision_checks_one_batch_and_stays_low(fast_bfloat16, monke
 def test_automatic_precision_falls_back_where_it_disagrees(fast_bfloat16, monkeypatch, notes):
     monkeypatch.setattr(_text_embedder, "_LEAST_COSINE", 1.1)
     used = dtypes_used(monkeypatch)
-    with pytest.warns(EncodingWarning, match="going on in float32"):
+    with pytest.warns(EncoderWarning, match="going on in float32"):
         vectors = TextEncoder(STANDIN).transform(notes)
     exact = TextEncoder(STANDIN, dtype="float32").transform(notes)
     np.testing.assert_array_equal(vectors, exact)
@@ -285,7 +285,7 @@ def test_broken_character_is_named_by_position():
 def test_bad_cell_counts_as_missing_on_request_and_is_listed():
     X = pd.Series(["sinus", 3, None], index=["p1", "p2", "p3"], name="note")
     encoder = TextEncoder(STANDIN, on_error="missing")
-    with pytest.warns(EncodingWarning, match="1 of 3 cells"):
+    with pytest.warns(EncoderWarning, match="1 of 3 cells"):
         vectors = encoder.transform(X)
     assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True]
     assert encoder.errors_.index.tolist() == ["p2"]
