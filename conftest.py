@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
+# The same as for docstrings in pyproject.toml.
+_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 _IN_PAGE = "_page_folders"
 
 
@@ -31,7 +34,7 @@ def _leave_scratch_folder(namespace: dict) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
+    parsers=[PythonCodeBlockParser(doctest_optionflags=_FLAGS), SkipParser()],
     filenames=["README.md"],
     patterns=["docs/**/*.md", "docs/*.md"],
     excludes=["docs/_build/**", "docs/auto_examples/**"],
