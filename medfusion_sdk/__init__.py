@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection
+    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
     from medfusion_sdk.embedding_cache import EmbeddingCache
     from medfusion_sdk.encoders.lab_text import LabTextEncoder
     from medfusion_sdk.encoders.signal import SignalEncoder
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.text import TextEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
+    from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.tables import make_modality_transformer
 
 __version__ = "0.1.0"
@@ -39,9 +40,12 @@ __all__ = [
     "datasets",
     "exceptions",
     "inspection",
+    "load_estimator",
     "make_modality_transformer",
     "metrics",
     "model_selection",
+    "save_estimator",
+    "testing",
 ]
 
 # Public name -> the submodule that defines it; a submodule of that name is public itself.
@@ -56,9 +60,12 @@ _HOME = {
     "datasets": "datasets",
     "exceptions": "exceptions",
     "inspection": "inspection",
+    "load_estimator": "persistence",
     "make_modality_transformer": "tables",
     "metrics": "metrics",
     "model_selection": "model_selection",
+    "save_estimator": "persistence",
+    "testing": "testing",
 }
 
 
