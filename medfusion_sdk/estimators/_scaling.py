@@ -13,10 +13,13 @@ from medfusion_sdk.tables import group_blocks, presence_mask
 
 __all__ = ["BlockScaling"]
 
-# Up to this width "auto" takes a block for a table of measurements in units of their own; wider
-# ones are embeddings, whose features share a scale that carries meaning (an SVD's last components
-# are noise: dividing them by their tiny spread costs 0.1 AUROC on PTB-XL's n-grams).
+# "auto" tells measurements from embeddings. An embedding's features share a scale that carries
+# meaning: an SVD's last components are noise, and dividing them by their tiny spread costs 0.1
+# AUROC on PTB-XL's n-grams. Measurements have units of their own, and leaving those as they are
+# costs 0.07 on 58 columns of history: a block is taken for measurements up to this width, or where
+# one column's spread is larger than one and dwarfs the median's.
 _TABLE_WIDTH = 32
+_DWARFS = 20.0
 _SCALINGS = ("auto", "feature", "block", "none")
 
 
@@ -73,8 +76,8 @@ class BlockScaling:
             See :func:`~medfusion_sdk.tables.group_blocks`.
         scaling : str or mapping of modality to str
             ``"feature"`` divides each column by its spread, ``"block"`` keeps the columns'
-            relative spreads, ``"none"`` leaves a block as it is; ``"auto"`` is ``"feature"`` up to
-            32 columns and ``"block"`` beyond.
+            relative spreads, ``"none"`` leaves a block as it is; ``"auto"`` is ``"feature"`` for
+            measurements and ``"block"`` for embeddings.
 
         Returns
         -------
@@ -97,7 +100,7 @@ class BlockScaling:
         means, scales = [], []
         for m, name in enumerate(blocks):
             values = _expand(X, blocks[name], indicators[name], present[:, m])
-            mean, scale = _centre_and_scale(values, weight, _kind(scaling, name, values.shape[1]))
+            mean, scale = _centre_and_scale(values, weight, _kind(scaling, name))
             means.append(mean)
             scales.append(scale)
         return cls(blocks, indicators, np.concatenate(means), np.concatenate(scales))
@@ -130,13 +133,18 @@ class BlockScaling:
         return np.nan_to_num(values, copy=False, nan=0.0), present
 
 
-def _kind(scaling: str | Mapping[str, str], name: str, width: int) -> str:
+def _kind(scaling: str | Mapping[str, str], name: str) -> str:
     kind = scaling if isinstance(scaling, str) else scaling.get(name, "auto")
     if kind not in _SCALINGS:
         raise ParameterError(f"scaling of {name!r} must be one of {_SCALINGS}, got {kind!r}.")
-    if kind == "auto":
-        return "feature" if width <= _TABLE_WIDTH else "block"
     return kind
+
+
+def _are_measurements(spread: np.ndarray) -> bool:
+    varying = spread[spread > 0]
+    if len(spread) <= _TABLE_WIDTH or not varying.size:
+        return True
+    return bool(varying.max() > max(1.0, _DWARFS * np.median(varying)))
 
 
 def _expand(
@@ -163,7 +171,7 @@ def _centre_and_scale(
     variance = (weight @ centred**2) / counts
     # A column that is constant up to rounding has no spread to divide by.
     spread = np.sqrt(np.where(variance > 1e-12 * (1e-6 + mean**2), variance, 0.0))
-    if kind == "feature":
+    if kind == "feature" or (kind == "auto" and _are_measurements(spread)):
         scale = np.where(spread > 0, spread, 1.0) * np.sqrt(max((spread > 0).sum(), 1))
     else:
         norm = np.sqrt((spread**2).sum())

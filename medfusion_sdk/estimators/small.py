@@ -49,7 +49,8 @@ class SmallMultimodalClassifier(BlockClassifier):
         alone and absence is known.
     scaling : {"auto", "feature", "block", "none"} or mapping, default="auto"
         How columns are scaled, per modality if a mapping: by each column's own spread, or keeping
-        relative spreads. "auto" takes the first up to 32 columns.
+        relative spreads. "auto" takes the first for measurements: blocks of up to 32 columns, and
+        wider ones with columns of very different spread.
     learning_rate : float, default=0.01
         Of Adam, lowered to zero by a cosine.
     max_epochs : int, default=100
