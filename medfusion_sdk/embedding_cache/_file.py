@@ -50,6 +50,7 @@ _ADVICE = {
     "SQLITE_FULL": "the disk is full; free some space, set max_bytes, or name another folder",
     "SQLITE_IOERR": "the disk failed to read or write it; check the disk and its free space",
     "SQLITE_BUSY": f"another process has held it for {_BUSY_SECONDS:.0f} seconds; let it finish",
+    "SQLITE_TOOBIG": "a value is larger than 1 GB; pool it, or encode smaller items",
     "SQLITE_READONLY": "it can't be written; check its permissions, or name another folder",
     "SQLITE_CANTOPEN": "it can't be opened; check the folder's permissions, or name another one",
 }

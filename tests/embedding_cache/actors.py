@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import struct
@@ -70,6 +71,7 @@ def joined(children):
 
 
 def open_files():
+    gc.collect()
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 

@@ -89,6 +89,7 @@ def play(folder, rounds=25, rounds_a_folder=5):
             place, numbers[-2000:], rng, while_opening=in_folder == 0
         )
         totals["kills"] += killed
+        totals["confirmed"] += len(acknowledged)
         totals["kills_at_work"] += len(list(place.glob("*.owner")))
         totals["twice"] += len(acknowledged) - len(set(acknowledged) - known)
         known.update(acknowledged)

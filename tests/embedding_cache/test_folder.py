@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sqlite3
 import stat
 
 import numpy as np
@@ -96,6 +97,14 @@ def test_full_disk_raises_error_and_keeps_what_is_stored(cache):
         cache.put_many([key(1)], [np.zeros(100_000)])
     np.testing.assert_array_equal(cache.get_many([key(0)]), [value(0)])
     assert cache.stats().items == 1
+
+
+def test_value_too_large_for_the_store_raises_error_and_stores_nothing(cache):
+    with cache._store.file.reading() as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2000)
+    with pytest.raises(CacheError, match="larger than 1 GB; pool it"):
+        cache.put_many([key(0), key(1)], [value(0), np.zeros(1000)])
+    assert cache.stats().items == 0
 
 
 def test_path_of_a_file_raises_error_that_names_it(tmp_path):
