@@ -88,6 +88,9 @@ def write_api_page(_app: Sphinx, _config: Config) -> None:
             parts.append(_summary(full, full, sorted(module.__all__), _first_line(module)))
     text = "\n".join(parts)
     _API_PAGE.parent.mkdir(parents=True, exist_ok=True)
+    for page in _API_PAGE.parent.glob("medfusion_sdk.*.rst"):
+        if f"   {page.stem.rpartition('.')[2]}\n" not in text:
+            page.unlink()  # of a name that is no longer public
     if not _API_PAGE.exists() or _API_PAGE.read_text(encoding="utf-8") != text:
         _API_PAGE.write_text(text, encoding="utf-8")
 
