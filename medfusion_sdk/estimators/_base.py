@@ -320,7 +320,15 @@ class BlockClassifier(
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_module"}
+        state = {name: value for name, value in state.items() if name != "_module"}
+        if "history_" in state:  # as arrays: skops has no form for DataFrames
+            state["history_"] = {name: x.to_numpy() for name, x in state["history_"].items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "history_" in state:
+            state = {**state, "history_": pd.DataFrame(state["history_"])}
+        super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
