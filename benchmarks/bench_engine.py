@@ -28,9 +28,9 @@ from medfusion_sdk.training.randomness import (
 DIMS = (1536, 5120, 1024)
 SMALL_WIDTH = 512
 N_CLASSES = 2
-N_ROWS = 512
+N_ROWS = 256
 BATCH = 64
-REPEATS = 9
+REPEATS = 7
 FITS = 50
 MOST_TIME = 1.05
 MOST_GROWTH_MB = 20.0
