@@ -11,13 +11,11 @@ on the whole record, concatenated, and averaged late. The strict ones have all t
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.decomposition import TruncatedSVD
@@ -101,7 +99,13 @@ def out_of_fold(encode: object, estimator: object, kept: list[str], seed: int) -
     pipeline = Pipeline([("encode", clone(encode)), ("model", estimator)]).set_params(**dropped)
     folds = MultilabelStratifiedGroupKFold(5, shuffle=True, random_state=seed)
     return cross_val_predict(
-        pipeline, ptbxl.data, ptbxl.target, groups=ptbxl.groups, cv=folds, method="predict_proba"
+        pipeline,
+        ptbxl.data,
+        ptbxl.target,
+        groups=ptbxl.groups,
+        cv=folds,
+        n_jobs=2,
+        method="predict_proba",
     )
 
 
@@ -137,8 +141,7 @@ def main() -> int:
     """Print the table for each baseline as the reference."""
     ptbxl = load_ptbxl()
     encode = encoder(Path(gettempdir()) / "medfusion-benchmark-embeddings")
-    run = partial(partition_scores, encode)
-    partitions = Parallel(n_jobs=2)(delayed(run)(seed) for seed in range(PARTITIONS))
+    partitions = [partition_scores(encode, seed) for seed in range(PARTITIONS)]
     single = pd.DataFrame(
         {name: [macro_auroc(ptbxl.target, p[name]) for p in partitions] for name in partitions[0]}
     )
