@@ -121,7 +121,8 @@ class Trust:
             return _TYPES[name]
         value = self._find(name, homes=("medfusion_sdk", "sklearn", *_UFUNC_HOMES))
         number = isinstance(value, type) and issubclass(value, np.generic)
-        computing = not isinstance(value, type) and name.startswith(_FUNCTION_HOMES)
+        public = name.rpartition(".")[0] == "scipy.special"  # plain functions under the array API
+        computing = not isinstance(value, type) and (public or name.startswith(_FUNCTION_HOMES))
         if number or computing or isinstance(value, np.ufunc) or self._names(name):
             return value
         raise LookupError(self._refusal(name))
