@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +25,11 @@ from medfusion_sdk.backbones.threads import one_thread
 __all__ = [
     "GRID",
     "N_KERNELS",
+    "KernelRows",
     "Layout",
     "MiniRocket",
     "convolve",
+    "kernel_rows",
     "make_layout",
     "standardise",
 ]
@@ -105,6 +108,25 @@ def make_layout(n_channels: int, length: int, n_features: int, seed: int) -> Lay
     return Layout(length, tuple(dilations.tolist()), tuple(counts.tolist()), channels)
 
 
+class KernelRows(NamedTuple):
+    """The 84 kernels of one dilation as weighted sums of rows.
+
+    Row ``9 * c + i`` is channel c as tap i of any kernel sees it, and row ``9 * n_channels + c``
+    the sum of these nine. A kernel is 3 times three of the taps less the sum of all.
+
+    Attributes
+    ----------
+    indices, weights : Tensor
+        Rows and their weights, one kernel after the other.
+    offsets : Tensor of shape (84,)
+        Where each kernel begins.
+    """
+
+    indices: torch.Tensor
+    weights: torch.Tensor
+    offsets: torch.Tensor
+
+
 class MiniRocket(torch.nn.Module):
     """The transform: signals to shares of time above each bias.
 
@@ -116,14 +138,15 @@ class MiniRocket(torch.nn.Module):
         By dilation, kernel and quantile, in this order.
     """
 
-    channels: torch.Tensor
     biases: torch.Tensor
 
     def __init__(self, layout: Layout, biases: np.ndarray) -> None:
         super().__init__()
         self.layout = layout
-        self.register_buffer("channels", torch.from_numpy(layout.channels).float())
         self.register_buffer("biases", torch.tensor(biases, dtype=torch.float32))
+        for index, channels in enumerate(layout.channels):
+            for name, values in kernel_rows(channels)._asdict().items():
+                self.register_buffer(f"{name}{index}", values)
 
     @torch.inference_mode()
     @one_thread()
@@ -141,63 +164,98 @@ class MiniRocket(torch.nn.Module):
             Shares of time, from 0 to 1.
         """
         features = X.new_empty(len(X), self.layout.n_features)
+        X = X.transpose(0, 1)
         start = 0
-        for index, dilation in enumerate(self.layout.dilations):
-            count = self.layout.counts[index]
+        for index, (dilation, count) in enumerate(
+            zip(self.layout.dilations, self.layout.counts, strict=True)
+        ):
             stop = start + N_KERNELS * count
             biases = self.biases[start:stop].view(N_KERNELS, count)
-            out = features[:, start:stop].view(len(X), N_KERNELS, count)
-            convolved = convolve(_sum_channels(self.channels[index], X), dilation)
+            shares = features[:, start:stop].view(-1, N_KERNELS, count).permute(1, 2, 0)
+            rows = KernelRows(*(self.get_buffer(f"{name}{index}") for name in KernelRows._fields))
+            convolved = convolve(X, dilation, rows)
             # Every second kernel leaves out the ends, where the zeros around the signal take
             # part; which ones alternates from dilation to dilation.
             whole, inner = slice(index % 2, None, 2), slice(1 - index % 2, None, 2)
             ends = REACH * dilation
-            out[:, whole] = _shares_above(convolved[:, whole], biases[whole])
-            out[:, inner] = _shares_above(convolved[:, inner, ends:-ends], biases[inner])
+            shares[whole] = _shares_above(convolved[whole], biases[whole])
+            shares[inner] = _shares_above(convolved[inner, :, ends:-ends], biases[inner])
             start = stop
         return features
 
 
-def _sum_channels(channels: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
-    # A float32 product may be allowed to round to TF32 or bfloat16; a double one never is.
-    # Metal has no doubles, and no such setting either.
-    exact = torch.float32 if X.device.type == "mps" else torch.float64
-    return (channels.to(exact) @ X.to(exact)).to(X.dtype)
+def _shares_above(convolved: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
+    """Share of time that each row lies above each of its biases."""
+    n_kernels, n_samples, length = convolved.shape
+    above = convolved.new_empty(n_kernels, biases.shape[1], n_samples, length)
+    # Straight into float32: far quicker to sum up than booleans.
+    torch.gt(convolved.unsqueeze(1), biases[:, :, None, None], out=above)
+    return above.sum(-1) / length
 
 
-def convolve(summed: torch.Tensor, dilation: int) -> torch.Tensor:
-    """Convolve row k with kernel k.
+def kernel_rows(channels: np.ndarray) -> KernelRows:
+    """Write down the kernels that sum the given channels.
 
     Parameters
     ----------
-    summed : Tensor of shape (..., 84, length)
-        For each kernel the sum of its channels.
-    dilation : int
-        Samples between two taps.
+    channels : ndarray of shape (84, n_channels), bool
+        Channels that each kernel sums first.
 
     Returns
     -------
-    Tensor of the same shape
-        Convolutions; zeros are taken to surround the rows.
+    KernelRows
+        On the CPU.
     """
-    length = summed.shape[-1]
-    weights = torch.full((KERNEL_LENGTH, N_KERNELS, 1), -1.0)
-    weights[TAPS, np.arange(N_KERNELS)[:, np.newaxis]] = 2.0
-    weights = weights.to(summed.device)
-    padded = F.pad(summed, (REACH * dilation, REACH * dilation))
-    convolved = padded[..., :length] * weights[0]
-    for tap in range(1, KERNEL_LENGTH):
-        convolved.addcmul_(padded[..., tap * dilation :][..., :length], weights[tap])
-    return convolved
+    n_channels = channels.shape[1]
+    indices: list[int] = []
+    weights: list[float] = []
+    offsets: list[int] = []
+    for taps, chosen in zip(TAPS, channels, strict=True):
+        offsets.append(len(indices))
+        for channel in np.flatnonzero(chosen).tolist():
+            indices += (KERNEL_LENGTH * channel + taps).tolist()
+            indices += [KERNEL_LENGTH * n_channels + channel]
+            weights += [3.0, 3.0, 3.0, -1.0]
+    return KernelRows(torch.tensor(indices), torch.tensor(weights), torch.tensor(offsets))
 
 
-def _shares_above(convolved: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
-    """Share of time that each row lies above each of its biases."""
-    length = convolved.shape[-1]
-    above = convolved.new_empty(*convolved.shape[:2], biases.shape[1], length)
-    # Straight into float32: far quicker to sum up than booleans.
-    torch.gt(convolved.unsqueeze(2), biases.unsqueeze(2), out=above)
-    return above.sum(-1) / length
+def convolve(X: torch.Tensor, dilation: int, rows: KernelRows) -> torch.Tensor:
+    """Convolve signals with the 84 kernels of one dilation.
+
+    A sum of rows and not a matrix product: it is half as much work, and no setting of torch's may
+    round it to TF32 or bfloat16.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_channels, n_samples, length)
+        Signals, channels first; zeros are taken to surround them.
+    dilation : int
+        Samples between two taps.
+    rows : KernelRows
+        The kernels.
+
+    Returns
+    -------
+    Tensor of shape (84, n_samples, length)
+        Convolutions.
+    """
+    n_channels, n_samples, length = X.shape
+    padded = F.pad(X, (REACH * dilation, REACH * dilation))
+    steps = padded.stride()
+    taps = padded.as_strided(
+        (n_channels, KERNEL_LENGTH, n_samples, length), (steps[0], dilation, steps[1], 1)
+    )
+    table = X.new_empty((KERNEL_LENGTH + 1) * n_channels, n_samples, length)
+    table[: KERNEL_LENGTH * n_channels].view(taps.shape).copy_(taps)
+    torch.sum(taps, dim=1, out=table[KERNEL_LENGTH * n_channels :])
+    convolved = F.embedding_bag(
+        rows.indices,
+        table.flatten(1),
+        rows.offsets,
+        mode="sum",
+        per_sample_weights=rows.weights.to(X.dtype),
+    )
+    return convolved.view(N_KERNELS, n_samples, length)
 
 
 def standardise(signal: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from medfusion_sdk.backbones.minirocket import (
     N_KERNELS,
     Layout,
     convolve,
+    kernel_rows,
     make_layout,
     standardise,
 )
@@ -46,12 +47,15 @@ def fit_biases(X: np.ndarray, layout: Layout, seed: int) -> np.ndarray:
     quantiles = torch.from_numpy(np.arange(1, layout.n_features + 1) * golden % 1)
     biases = []
     start = 0
+    own = kernel_rows(np.eye(N_KERNELS, dtype=bool))
     for dilation, count, channels in zip(
         layout.dilations, layout.counts, layout.channels, strict=True
     ):
         chosen = X[rng.integers(len(X), size=N_KERNELS)]
+        # Each kernel has a signal of its own: its channels' sum is the kernel's one channel.
         summed = np.einsum("kc,kct->kt", channels.astype(np.float32), chosen)
-        ordered = convolve(torch.from_numpy(summed), dilation).sort().values.double()
+        convolved = convolve(torch.from_numpy(summed).unsqueeze(1), dilation, own)
+        ordered = convolved.squeeze(1).double().sort().values
         stop = start + N_KERNELS * count
         biases.append(_quantiles(ordered, quantiles[start:stop].view(N_KERNELS, count)))
         start = stop

@@ -15,7 +15,7 @@ __all__ = ["SIGNAL_BACKBONES", "count_features", "embed", "make_network", "rows_
 SIGNAL_BACKBONES = ("minirocket", "standin-conv")
 
 # Numbers in the largest intermediate tensor: what a core's cache holds, what a GPU is busy with.
-_CPU_WORK, _GPU_WORK = 1 << 18, 1 << 27
+_CPU_WORK, _GPU_WORK = 350_000, 1 << 27
 
 
 def make_network(

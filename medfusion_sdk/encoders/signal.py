@@ -58,8 +58,9 @@ class SignalEncoder(BaseEncoder):
         Samples per second of arrays and ``.npy`` files; by default they are taken to be at `fs`.
     max_gap : float, default=0.0
         Seconds: longest run of NaN that is filled by a straight line.
-    n_features : int, default=9996
-        Features of ``minirocket``, rounded down to a multiple of 84.
+    n_features : int, default=2016
+        Features of ``minirocket``, rounded down to a multiple of 84; more of them scored no
+        better on PTB-XL.
     fit_biases : bool, default=False
         Let ``minirocket`` take its biases from the signals that it is fitted on. The embedding
         then depends on them, and a cache serves one fit only.
@@ -111,7 +112,7 @@ class SignalEncoder(BaseEncoder):
         leads: Sequence[str | int] | None = None,
         source_fs: float | None = None,
         max_gap: float = 0.0,
-        n_features: int = 9996,
+        n_features: int = 2016,
         fit_biases: bool = False,
         random_state: int = 0,
         missing: str = "nan",
