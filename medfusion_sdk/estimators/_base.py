@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.estimators._targets import Targets, row_weights
 from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.tables import group_blocks, presence_mask
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig, with_callbacks
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ class BlockClassifier(
         )
         weight = row_weights(X, y, sample_weight, self.class_weight)
         counted = weight > 0
+        if not counted.all():
+            # Before rows are left out, so that an error names a row by its place in X.
+            names = getattr(self, "feature_names_in_", None)
+            blocks = group_blocks(names, X.shape[1], self.modalities)
+            presence_mask(np.where(counted[:, None], X, 0.0), blocks)
         targets = Targets.encode(y[counted], raw_y)
         self.classes_ = targets.classes
         self.label_names_ = targets.names

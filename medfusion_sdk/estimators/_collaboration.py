@@ -8,14 +8,54 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import ModalityWarning
+from medfusion_sdk.estimators._networks import require
+from medfusion_sdk.exceptions import ModalityWarning, ParameterError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from medfusion_sdk.nn.adacomed import AdaCoMedNetwork
 
-__all__ = ["fill_bank", "make_network", "start_head"]
+__all__ = ["check_collaboration", "fill_bank", "make_network", "start_head"]
+
+
+def check_collaboration(estimator: Any) -> None:
+    """Refuse parameters of the collaboration that it can't have.
+
+    Parameters
+    ----------
+    estimator : AdaCoMedClassifier
+        About to be fitted.
+
+    Raises
+    ------
+    ParameterError
+        Naming the parameter.
+    """
+    from medfusion_sdk.nn.weighting import STRATEGIES
+
+    require("attention", estimator.attention, ("tokens", "concat"))
+    require("strategy", estimator.strategy, STRATEGIES)
+    require("similarity", estimator.similarity, ("softmax", "softmax_mean"))
+    require("similarity_scope", estimator.similarity_scope, ("batch", "sample"))
+    require("inference_similarity", estimator.inference_similarity, ("running", "bank"))
+    if estimator.attention == "tokens" and estimator.hidden_dim % estimator.n_heads:
+        raise ParameterError(
+            f"n_heads={estimator.n_heads} doesn't divide hidden_dim={estimator.hidden_dim}."
+        )
+    if isinstance(estimator.small_model, str) and not estimator.freeze_small:
+        raise ParameterError(
+            f"freeze_small=False needs a small model to train; small_model="
+            f"{estimator.small_model!r} has none."
+        )
+    threshold = dict(estimator.strategy_params or {}).get("threshold", 0.5)
+    if estimator.strategy == "threshold" and not 0 < threshold < 1:
+        warnings.warn(
+            f"threshold={threshold} lies outside (0, 1), where similarities are: one path will "
+            "have almost no weight.",
+            ModalityWarning,
+            stacklevel=4,
+        )
 
 
 def make_network(estimator: Any, dims: list[int], n_rows: float | None = None) -> AdaCoMedNetwork:

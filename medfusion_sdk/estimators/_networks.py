@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from medfusion_sdk.exceptions import ParameterError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RowSpans", "require", "seeded_module", "to_tensors"]
+__all__ = ["RowSpans", "require", "resume", "seeded_module", "to_tensors"]
 
 
 def seeded_module(build: Callable[[], Any], seed: int, dtype: Any) -> Any:
@@ -37,6 +37,35 @@ def seeded_module(build: Callable[[], Any], seed: int, dtype: Any) -> Any:
     with seeded_initialisation(seed):
         module = build()
     return module.to(dtype)
+
+
+def resume(network: nn.Module, state: Mapping[str, np.ndarray] | None) -> bool:
+    """Start a network from the last fit's weights, where names and shapes agree.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Untrained.
+    state : mapping of str to ndarray, or None
+        The last fit's ``state_``; None if there was no fit to go on from.
+
+    Returns
+    -------
+    bool
+        True if the weights were taken over.
+    """
+    from medfusion_sdk.training import load_state, module_to_state
+
+    if state is None:
+        return False
+    own = module_to_state(network)
+    if own.keys() != state.keys():
+        return False
+    if any(own[name].shape != state[name].shape for name in own):
+        return False
+    # A larger table may be computed in another type than the last one.
+    load_state(network, {name: state[name].astype(own[name].dtype) for name in own})
+    return True
 
 
 def to_tensors(x: np.ndarray, present: np.ndarray, dtype: Any) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,17 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.estimators._base import BlockClassifier, TrainingTable
-from medfusion_sdk.estimators._collaboration import fill_bank, make_network, start_head
+from medfusion_sdk.estimators._collaboration import (
+    check_collaboration,
+    fill_bank,
+    make_network,
+    start_head,
+)
 from medfusion_sdk.estimators._explanations import adacomed_explanation, row_labels
-from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module, to_tensors
+from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import ModalityError, ModalityWarning, ParameterError
+from medfusion_sdk.exceptions import ModalityError, ParameterError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -244,7 +248,7 @@ class AdaCoMedClassifier(BlockClassifier):
     def _fit_table(self, table: TrainingTable) -> None:
         from medfusion_sdk.training import module_to_state
 
-        self._check_parameters()
+        check_collaboration(self)
         blocks = self._all_blocks(table)
         large = select_blocks(blocks, self.large_modalities, "large_modalities")
         if len(large) > _MAX_MODALITIES and self.max_subset_size is None:
@@ -275,23 +279,6 @@ class AdaCoMedClassifier(BlockClassifier):
         self._module = network
         del self._spans
 
-    def _check_parameters(self) -> None:
-        from medfusion_sdk.nn.weighting import STRATEGIES
-
-        require("attention", self.attention, ("tokens", "concat"))
-        require("strategy", self.strategy, STRATEGIES)
-        require("similarity", self.similarity, ("softmax", "softmax_mean"))
-        require("similarity_scope", self.similarity_scope, ("batch", "sample"))
-        require("inference_similarity", self.inference_similarity, ("running", "bank"))
-        threshold = dict(self.strategy_params or {}).get("threshold", 0.5)
-        if self.strategy == "threshold" and not 0 < threshold < 1:
-            warnings.warn(
-                f"threshold={threshold} lies outside (0, 1), where similarities are: one path "
-                "will have almost no weight.",
-                ModalityWarning,
-                stacklevel=4,
-            )
-
     def _all_blocks(self, table: TrainingTable) -> dict[str, np.ndarray]:
         from medfusion_sdk.tables import group_blocks
 
@@ -306,32 +293,41 @@ class AdaCoMedClassifier(BlockClassifier):
 
         x, present = apply_where(self._scaling, table.X, has_large)
         dtype = self._torch_dtype(x.size)
-        n_rows = len(table.weight)
-        self.architecture_ = {
-            "dims": self._scaling.dims,
-            "n_outputs": len(table.targets.classes),
-            "small_width": self._small.width,
-            "embed_width": self.proj_dim or self._small.width,
-            "bank_size": min(self._config(n_rows).rows_per_step(n_rows), n_rows) - 1
-            if self.inference_similarity == "bank"
-            else 0,
-            "multilabel": table.targets.multilabel,
-            "dtype": str(dtype).removeprefix("torch."),
-            **{name: getattr(self, name) for name in _ARCHITECTURE},
-            "strategy_params": dict(self.strategy_params or {}),
-        }
-        self._spans = None if self.warm_start else RowSpans(x, present, self._scaling.dims)
-        dims = self._scaling.dims if self._spans is None else self._spans.dims
-        inputs = x if self._spans is None else self._spans.project(x)
-        build = partial(make_network, self, dims, float(table.weight.sum()))
-        network = seeded_module(build, self._seed, dtype)
-        if self.small_model_ is not None and self.init_head_from_small:
-            start_head(network, self.small_model_.state_)
+        before = getattr(self, "state_", None) if self.warm_start else None
+        self.architecture_ = self._architecture(table, dtype)
+        build = partial(make_network, self, n_rows=float(table.weight.sum()))
+        network, inputs = None, x
+        if before is not None:
+            network = seeded_module(partial(build, self._scaling.dims), self._seed, dtype)
+        self._spans = None
+        if network is None or not resume(network, before):
+            self._spans = RowSpans(x, present, self._scaling.dims)
+            inputs = self._spans.project(x)
+            network = seeded_module(partial(build, self._spans.dims), self._seed, dtype)
+            if self.small_model_ is not None and self.init_head_from_small:
+                start_head(network, self.small_model_.state_)
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
         network.measure_norm(data, torch.from_numpy(table.weight).to(dtype))
         data["target"] = self._target_tensor(table.targets, dtype)
         return network, data
+
+    def _architecture(self, table: TrainingTable, dtype: Any) -> dict[str, Any]:
+        n_rows = len(table.weight)
+        # A batch less the row itself, or as many rows as have a small path at all.
+        n_stored = min(self._config(n_rows).rows_per_step(n_rows), n_rows) - 1
+        n_stored = min(n_stored, int(has_any(table.X, self._small.blocks).sum()))
+        return {
+            "dims": self._scaling.dims,
+            "n_outputs": len(table.targets.classes),
+            "small_width": self._small.width,
+            "embed_width": self.proj_dim or self._small.width,
+            "bank_size": n_stored if self.inference_similarity == "bank" else 0,
+            "multilabel": table.targets.multilabel,
+            "dtype": str(dtype).removeprefix("torch."),
+            **{name: getattr(self, name) for name in _ARCHITECTURE},
+            "strategy_params": dict(self.strategy_params or {}),
+        }
 
     def _build_network(self) -> AdaCoMedNetwork:
         import torch

@@ -10,7 +10,13 @@ import pandas as pd
 
 from medfusion_sdk.estimators._base import BlockClassifier, TrainingTable
 from medfusion_sdk.estimators._explanations import row_labels, small_explanation
-from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module, to_tensors
+from medfusion_sdk.estimators._networks import (
+    RowSpans,
+    require,
+    resume,
+    seeded_module,
+    to_tensors,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,8 +194,6 @@ class SmallMultimodalClassifier(BlockClassifier):
         self, x: np.ndarray, present: np.ndarray, dtype: Any, weight: np.ndarray, before: Any
     ) -> tuple[SmallNetwork, np.ndarray]:
         """An untrained network with its inputs, in the span of the rows; or the last fit's."""
-        from medfusion_sdk.training import load_state
-
         regularisation = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
@@ -197,8 +201,7 @@ class SmallMultimodalClassifier(BlockClassifier):
         }
         if before is not None:
             network = seeded_module(lambda: self._make(**regularisation), self._seed, dtype)
-            if _fits(network, before):
-                load_state(network, before)
+            if resume(network, before):
                 self._spans = None
                 return network, x
         self._spans = RowSpans(x, present, self._scaling.dims)
@@ -260,8 +263,3 @@ class SmallMultimodalClassifier(BlockClassifier):
         """
         out = self._predict(X)
         return small_explanation(row_labels(X), self.modalities_, list(self.label_names_), out)
-
-
-def _fits(network: Any, state: Mapping[str, np.ndarray]) -> bool:
-    own = network.state_dict()
-    return own.keys() == state.keys() and all(own[k].shape == state[k].shape for k in own)

@@ -34,7 +34,10 @@ SAME_PROBLEM = 1e-4
 
 def cohort(n_samples: int = 45, **options: Any) -> tuple[pd.DataFrame, np.ndarray]:
     """Block table with rows "p0", "p1", ..., missing modalities and holes; and its targets."""
-    settings = {"missing": {"ecg": 0.0, "note": 0.25, "labs": 0.2}, "n_features": 4} | options
+    settings: dict[str, Any] = {
+        "missing": {"ecg": 0.0, "note": 0.25, "labs": 0.2},
+        "n_features": 4,
+    } | options
     made = make_multimodal_cohort(n_samples, modalities=MODALITIES, random_state=0, **settings)
     X = made.data.astype(np.float64)
     X.index = pd.Index([f"p{i}" for i in range(n_samples)])
