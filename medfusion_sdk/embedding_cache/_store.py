@@ -61,12 +61,12 @@ class CacheStore:
         found: dict[bytes, np.ndarray] = {}
         damaged, aged = [], []
         now = int(time.time())
-        columns = "key, used, dtype, shape, checksum, payload"
+        columns = "key, used, layout, checksum, payload"
         query = f"SELECT {columns} FROM items LEFT JOIN vectors USING (id) WHERE key IN "
         with self.file.reading() as database:
             # In key order neighbours share pages of the index.
-            for key, used, dtype, *packed in _rows(database, query, sorted(set(keys))):
-                value = None if dtype is None else _unpack(key, dtype, *packed)
+            for key, used, layout, *packed in _rows(database, query, sorted(set(keys))):
+                value = None if layout is None else _unpack(key, layout, *packed)
                 if value is None:
                     damaged.append((key,))
                     continue
@@ -92,7 +92,7 @@ class CacheStore:
             for key, (*described, payload) in packed.items():
                 if max_bytes is None or len(payload) <= max_bytes:
                     row = database.execute(
-                        "INSERT INTO vectors (dtype, shape, checksum, payload) VALUES (?, ?, ?, ?)",
+                        "INSERT INTO vectors (layout, checksum, payload) VALUES (?, ?, ?)",
                         (*described, payload),
                     ).lastrowid
                     database.execute(
@@ -182,31 +182,30 @@ def shared_store(folder: Path) -> CacheStore:
         return _stores.setdefault(folder, CacheStore(folder))
 
 
-def _pack(key: bytes, value: np.ndarray) -> tuple[str, str, bytes, bytes]:
+def _pack(key: bytes, value: np.ndarray) -> tuple[bytes, bytes, bytes]:
     if value.dtype.kind != "f" or value.dtype.itemsize > 8:
         raise TypeError(
             f"an embedding cache stores float16, float32 and float64 arrays, not {value.dtype}"
         )
-    dtype, shape = value.dtype.str, ",".join(map(str, value.shape))
+    layout = " ".join([value.dtype.str, *map(str, value.shape)]).encode()
     payload = value.tobytes()
-    return dtype, shape, _checksum(key, dtype, shape, payload), payload
+    return layout, _checksum(key, layout, payload), payload
 
 
-def _unpack(
-    key: bytes, dtype: str, shape: str, checksum: bytes, payload: bytes
-) -> np.ndarray | None:
-    if checksum != _checksum(key, dtype, shape, payload):
+def _unpack(key: bytes, layout: bytes, checksum: bytes, payload: bytes) -> np.ndarray | None:
+    if checksum != _checksum(key, layout, payload):
         return None
-    return np.ndarray(*_layout(dtype, shape), payload)
+    return np.ndarray(*_shape_and_type(layout), payload)
 
 
 @lru_cache
-def _layout(dtype: str, shape: str) -> tuple[tuple[int, ...], np.dtype]:
-    return tuple(map(int, shape.split(","))) if shape else (), np.dtype(dtype)
+def _shape_and_type(layout: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    dtype, *shape = layout.decode().split(" ")
+    return tuple(map(int, shape)), np.dtype(dtype)
 
 
-def _checksum(key: bytes, dtype: str, shape: str, payload: bytes) -> bytes:
-    state = hashlib.blake2b(b"%b%b%b" % (key, dtype.encode(), shape.encode()), digest_size=8)
+def _checksum(key: bytes, layout: bytes, payload: bytes) -> bytes:
+    state = hashlib.blake2b(key + layout, digest_size=8)
     state.update(payload)
     return state.digest()
 

@@ -111,8 +111,8 @@ def test_batch_that_does_not_fit_its_positions_is_refused(cache, positions, rows
     [
         "UPDATE vectors SET payload = zeroblob(24) WHERE id = 2",
         "UPDATE vectors SET payload = substr(payload, 1, 20) WHERE id = 2",
-        "UPDATE vectors SET shape = '3,2' WHERE id = 2",
-        "UPDATE vectors SET dtype = '<i4' WHERE id = 2",
+        "UPDATE vectors SET layout = CAST('<f4 3 2' AS BLOB) WHERE id = 2",
+        "UPDATE vectors SET layout = CAST('<i4 2 3' AS BLOB) WHERE id = 2",
         "UPDATE vectors SET checksum = zeroblob(8) WHERE id = 2",
         "UPDATE items SET id = 1 WHERE id = 2",
         "DELETE FROM vectors WHERE id = 2",
