@@ -226,15 +226,17 @@ class SignalEncoder(BaseEncoder):
         from medfusion_sdk.backbones.signal_networks import embed, make_network, rows_at_once
 
         device = resolve_device(self.device)
-        network = make_network(
-            self.backbone,
-            self.signal_shape_,
-            self.n_features,
-            self.random_state,
-            self.biases_ if self.fit_biases else None,
-        ).to(device)
-        automatic = rows_at_once(self.signal_shape_[1], device)
-        size = automatic if self.batch_size == "auto" else int(self.batch_size)
+        shape = getattr(self, "signal_shape_", None)
+        if shape is None:
+            # No cell could be read; reading each once more tells the run why.
+            list(self._batches(cells, run, size=1))
+            return
+        biases = self.biases_ if self.fit_biases else None
+        network = make_network(self.backbone, shape, self.n_features, self.random_state, biases).to(
+            device
+        )
+        automatic = self.batch_size == "auto"
+        size = rows_at_once(shape[1], device) if automatic else int(self.batch_size)
         for positions, seen, beside in self._batches(cells, run, size):
             yield positions, np.hstack([embed(network, seen, device), beside])
 

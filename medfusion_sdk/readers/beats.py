@@ -125,7 +125,7 @@ def rhythm(peaks: np.ndarray, n_beats: int, fs: float) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> rhythm(np.array([50, 130, 210, 290]), 3, fs=100)
+    >>> rhythm(np.array([50, 130, 210, 290]), 3, fs=100).round(3)
     array([3. , 0.8, 0. , 0. ], dtype=float32)
     """
     described = np.zeros(len(RHYTHM), dtype=np.float32)

@@ -213,6 +213,15 @@ def test_bad_cells_become_missing_and_are_listed_when_asked_for(ecgs):
     assert encoder.errors_["error"].tolist() == ["CellFileNotFoundError", "SignalError"]
 
 
+def test_column_of_bad_cells_alone_is_missing_when_asked_for():
+    column = pd.Series([np.full((2, 50), np.nan), "nowhere/1"], index=["a", "b"], dtype=object)
+    encoder = SignalEncoder(on_error="missing", **SMALL)
+    with pytest.warns(exceptions.EncoderWarning, match="2 of 2 cells"):
+        block = encoder.fit_transform(column)
+    assert np.isnan(block).all()
+    assert encoder.errors_.index.tolist() == ["a", "b"]
+
+
 @pytest.mark.parametrize("fitted", [True, False])
 def test_signals_of_several_shapes_are_refused(ecgs, fitted):
     column = [ecgs.loc[1], ecgs.loc[2][:3]]
