@@ -221,6 +221,26 @@ class SmallNetwork(nn.Module):
             total = total + loss.sum() / rows.sum().clamp_min(torch.finfo(rows.dtype).tiny)
         return total
 
+    @torch.no_grad()
+    def fill_absent(self, batch: dict[str, Tensor], weight: Tensor) -> None:
+        """Let modalities that training never lacked count as their mean embedding if missing.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            Training rows.
+        weight : Tensor of shape (B,)
+            Their weights.
+        """
+        if self.modality_dropout or self.fusion == "late":
+            return
+        present = batch["present"].to(self.absent.device)
+        embeddings = self.modality_embeddings(batch["x"].to(self.absent.device), present)
+        weight = weight.to(self.absent.device)
+        mean = torch.einsum("b,bmk->mk", weight, embeddings) / weight.sum()
+        never = present.all(dim=0)
+        self.absent[never] = mean[never]
+
     def _drop(self, present: Tensor) -> Tensor:
         return drop_modalities(present, self.modality_dropout, self.training, self.generator)
 
