@@ -25,7 +25,8 @@ def small(**parameters):
 
 def adacomed(**parameters):
     quick = {"max_epochs": 5, "hidden_dim": 8, "n_heads": 2, "random_state": 0}
-    return AdaCoMedClassifier(**{"small_model": small()} | quick | parameters)
+    first_stage = {"small_model": small(max_epochs=max(5, parameters.get("max_epochs", 5)))}
+    return AdaCoMedClassifier(**first_stage | quick | parameters)
 
 
 def quantity(table, name):
