@@ -51,7 +51,7 @@ class CacheStats:
 
 
 class CacheStore:
-    """Queries on one cache file. Each method is one transaction, safe in any thread."""
+    """Queries on one cache file, safe in any thread of any process."""
 
     def __init__(self, folder: Path) -> None:
         self.file = CacheFile(folder)
@@ -167,7 +167,9 @@ class CacheStore:
         """Delete all values and give their disk space back."""
         with self.file.writing() as database:
             database.execute("DELETE FROM items")
-            database.execute("UPDATE totals SET hits = 0, misses = 0")
+            # Damage may have parted some vectors from their items.
+            database.execute("DELETE FROM vectors")
+            database.execute("UPDATE totals SET hits = 0, misses = 0, items = 0, bytes = 0")
         with self.file.reading() as database:
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

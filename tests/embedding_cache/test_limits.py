@@ -71,9 +71,10 @@ def test_reset_stats_zeroes_counts_and_keeps_values(cache):
     assert cache.stats() == CacheStats(hits=0, misses=0, items=1, bytes=24)
 
 
-def test_clear_leaves_no_bytes_of_the_values_in_the_folder(cache):
+def test_clear_leaves_no_bytes_of_the_values_in_the_folder(cache, sql):
     secret = np.frombuffer(b"patient-derived!" * 64, dtype=np.float32)
     cache.put_many([key(n) for n in range(50)], [secret] * 50)
+    sql("UPDATE items SET id = 1000 WHERE id = 7")
     full = sum(path.stat().st_size for path in cache.path.iterdir())
     cache.clear()
     left = b"".join(path.read_bytes() for path in cache.path.iterdir())
