@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 
 from medfusion_sdk.embedding_cache import as_cache
+from medfusion_sdk.encoders.skip_missing import SkipMissing
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
 
 __all__ = ["group_blocks", "make_modality_transformer", "presence_mask"]
@@ -40,7 +41,8 @@ def make_modality_transformer(
     **modalities : (transformer, columns)
         One entry per modality, for example ``note=(TextEncoder(), "note")``. Any scikit-learn
         transformer or pipeline serves; one column name hands over a Series (what text
-        vectorisers want), a list of names a DataFrame. ``"drop"`` leaves a modality out.
+        vectorisers want), a list of names a DataFrame. ``"drop"`` leaves a modality out. One
+        without pandas output, such as a text vectoriser, is wrapped in :class:`SkipMissing`.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def make_modality_transformer(
                 f"modality {name!r}: expected a pair (transformer, columns), got {entry!r}."
             )
         transformer, columns = entry
-        steps.append((name, _with_cache(transformer, cache), columns))
+        steps.append((name, _with_names(_with_cache(transformer, cache)), columns))
     # A sparse stack has no pandas output; verbose names are what makes blocks of columns.
     return ColumnTransformer(
         steps, n_jobs=n_jobs, sparse_threshold=0.0, verbose_feature_names_out=True
@@ -101,6 +103,17 @@ def _with_cache(transformer: Any, cache: Any) -> Any:
     if not free:
         return transformer
     return clone(transformer).set_params(**dict.fromkeys(free, as_cache(cache)))
+
+
+def _with_names(transformer: Any) -> Any:
+    """Wrap a transformer that can't name its columns in pandas output, as vectorisers can't."""
+    if isinstance(transformer, str):
+        return transformer
+    try:
+        clone(transformer).set_output(transform="pandas")
+    except (AttributeError, ValueError):
+        return SkipMissing(transformer)
+    return transformer
 
 
 def group_blocks(
