@@ -41,6 +41,8 @@ _PACKAGES = ("numpy", "pandas", "scikit-learn", "scipy", "torch")
 _HEAD = '{\n "digest": "%s",\n'
 _HEAD_PATTERN = re.compile(re.escape(_HEAD) % "([0-9a-f]{64})")
 _SEE_AGAIN = "Copy the folder again from its source, or save the model again."
+# What reading runs into where the digests are right and the content is forged.
+_NOT_A_MODEL = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
 def save_estimator(
@@ -157,19 +159,15 @@ def load_estimator(folder: str | os.PathLike[str], *, trusted: Iterable[str] = (
     array([1.])
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder / MANIFEST)
-    arrays = _read_weights(folder / WEIGHTS, manifest)
-    reader = Reader(Trust(trusted), arrays)
     try:
+        manifest = _read_manifest(folder / MANIFEST)
+        reader = Reader(Trust(trusted), _read_weights(folder / WEIGHTS, manifest))
         estimator = reader.read(manifest["estimator"])
     except MedFusionError:
         raise
-    except LookupError as error:
-        raise CorruptModelError(f"{folder / MANIFEST}: {error.args[0]}.") from error
-    except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-        raise CorruptModelError(
-            f"{folder / MANIFEST}: its content isn't a model ({error}). {_SEE_AGAIN}"
-        ) from error
+    except _NOT_A_MODEL as error:
+        why = error.args[0] if type(error) is LookupError else f"isn't a model's ({error!r})"
+        raise CorruptModelError(f"{folder / MANIFEST}: {why}. {_SEE_AGAIN}") from error
     reader.check_backbones()
     return estimator
 
@@ -291,4 +289,7 @@ def _read_weights(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         raise CorruptModelError(
             f"{path} was changed: its digest isn't the manifest's. {_SEE_AGAIN}"
         )
-    return safetensors.numpy.load(content)
+    try:
+        return safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise CorruptModelError(f"{path} isn't a safetensors file ({error}).") from error

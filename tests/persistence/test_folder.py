@@ -118,6 +118,22 @@ def test_content_that_is_no_model_is_refused(estimator, saved):
         load_estimator(saved)
 
 
+@pytest.mark.parametrize("part", ["versions", "weights", "estimator", "format"])
+def test_manifest_without_a_part_is_refused(part, saved):
+    rewrite(saved, lambda manifest: manifest.pop(part))
+    with pytest.raises(CorruptModelError, match=r"manifest\.json"):
+        load_estimator(saved)
+
+
+def test_weights_that_are_no_safetensors_file_are_refused_with_their_name(saved):
+    content = b"no such header"
+    (saved / "weights.safetensors").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    rewrite(saved, lambda m: m.update(weights={"bytes": len(content), "sha256": digest}))
+    with pytest.raises(CorruptModelError, match=r"weights\.safetensors isn't a safetensors file"):
+        load_estimator(saved)
+
+
 def test_existing_folder_is_refused_and_left_as_it_is(saved):
     before = (saved / "manifest.json").read_bytes()
     with pytest.raises(ModelExistsError, match="overwrite=True"):
