@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
     from medfusion_sdk.embedding_cache import EmbeddingCache
-    from medfusion_sdk.encoders.lab_text import LabTextEncoder
+    from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaCoMedClassifier",
     "EmbeddingCache",
+    "LabTest",
     "LabTextEncoder",
     "SignalEncoder",
     "SkipMissing",
@@ -52,6 +53,7 @@ __all__ = [
 _HOME = {
     "AdaCoMedClassifier": "estimators.adacomed",
     "EmbeddingCache": "embedding_cache",
+    "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",
     "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
