@@ -42,7 +42,7 @@ def survive_kills() -> None:
         f"the {found['confirmed']:,} values whose storing was confirmed before",
         at_least=1,
         detail=f"{found['wrong']} wrong, {found['damaged']} damaged, {found['lost']} lost, "
-        f"{found['broken_files']} files that don't open",
+        f"{found['twice']} computed again, {found['broken_files']} broken files",
     )
 
 
