@@ -36,8 +36,8 @@ def test_cache_after_100_kills_holds_every_stored_batch_and_no_wrong_value(play)
     found = play("kills")
     assert found.pop("kills") == 100
     # The others fell while the folder was being made or a file opened.
-    assert found.pop("kills_at_work") > 30
-    assert found.pop("confirmed") > 300
+    assert found.pop("kills_at_work") >= 20
+    assert found.pop("confirmed") >= 160
     assert found.pop("works_after")
     assert found == dict.fromkeys(
         ["twice", "broken_files", "damaged", "wrong", "lost", "more_than_in_flight", "left_behind"],
