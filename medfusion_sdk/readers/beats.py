@@ -15,6 +15,7 @@ RHYTHM = ("n_beats", "rr_median", "rr_sd", "rr_rmssd")
 # The QRS complex has its energy between 5 and 20 Hz.
 _BAND = (5.0, 20.0)
 LOWEST_FS = 50.0
+MOST_BEATS = 1000  # in a median; of a longer recording every so many beats are taken
 _REACH = 0.1  # seconds; hearts rest longer than this between beats
 
 
@@ -88,7 +89,8 @@ def median_beat(
         doesn't count. Without a whole window around any peak this is the middle of the signal,
         with zeros around it where it is too short.
     n_beats : int
-        Number of windows; 0 says that the beat is not aligned.
+        Number of windows, at most 1000, spread evenly over a longer recording; 0 says that the
+        beat is not aligned.
 
     Examples
     --------
@@ -101,6 +103,8 @@ def median_beat(
     starts = starts[(starts >= 0) & (peaks + after <= signal.shape[1])]
     if not len(starts):
         return _centred(_middle(signal, before + after)), 0
+    if len(starts) > MOST_BEATS:
+        starts = starts[np.linspace(0, len(starts) - 1, MOST_BEATS).astype(int)]
     windows = signal[:, starts[:, np.newaxis] + np.arange(before + after)]
     return np.median(_centred(windows), axis=1), len(starts)
 

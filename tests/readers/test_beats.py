@@ -114,6 +114,15 @@ def test_median_beat_leaves_out_windows_that_reach_over_the_ends():
     np.testing.assert_array_equal(beat[0], np.arange(40.0, 60.0) - 49.5)
 
 
+def test_median_beat_of_a_long_recording_takes_beats_from_all_of_it():
+    peaks = np.arange(10, 60_000, 20)
+    signal = np.where(np.arange(60_000) < 45_000, 0.0, 8.0)[np.newaxis]
+    signal[0, peaks] += 1 + peaks / 60_000
+    beat, n_beats = median_beat(signal, peaks, 5, 5)
+    assert n_beats == 1000
+    assert beat[0, 5] == pytest.approx(1.5, abs=0.01)
+
+
 @pytest.mark.parametrize("length", [4, 9, 10, 31])
 def test_median_beat_without_peaks_is_the_middle_of_the_signal(length):
     signal = np.zeros((2, length))
