@@ -52,9 +52,10 @@ $(DOCS): $(RUNTIME)
 demo: $(RUNTIME)
 	$(BIN)/python examples/quickstart.py
 
-# One thread a process: the workers already fill the cores.
+# One thread a process: the workers already fill the cores. By file, since the examples of a page
+# use names of earlier ones.
 test: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

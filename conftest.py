@@ -41,10 +41,3 @@ pytest_collect_file = Sybil(
     setup=_enter_scratch_folder,
     teardown=_leave_scratch_folder,
 ).pytest()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the examples of one page together: the later ones use names of the earlier."""
-    for item in items:
-        if item.path.suffix == ".md":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))

@@ -123,7 +123,9 @@ def out_of_fold(estimator: BaseEstimator, kept: list[str]) -> np.ndarray:
     pipeline = clone(pipeline).set_params(
         **{f"encode__{name}": "drop" for name in names if name not in kept}
     )
-    return cross_val_predict(pipeline, X, y, groups=patients, cv=folds, method="predict_proba")
+    return cross_val_predict(
+        pipeline, X, y, groups=patients, cv=folds, n_jobs=2, method="predict_proba"
+    )
 
 
 scores = {f"{name} alone + logistic regression": out_of_fold(logistic, [name]) for name in names}
