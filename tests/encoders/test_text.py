@@ -104,8 +104,8 @@ def test_odd_texts_have_finite_embeddings(text):
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"batch_size": 7}])
 def test_embedding_depends_on_its_text_alone(notes, options):
-    alone = np.concatenate([TextEncoder(STANDIN, batch_size=1).transform([n]) for n in notes])
     encoder = TextEncoder(STANDIN, **options)
+    alone = np.concatenate([encoder.transform([note]) for note in notes])
     order = np.random.default_rng(1).permutation(len(notes))
     shuffled = encoder.transform([notes[i] for i in order])
     np.testing.assert_allclose(encoder.transform(notes), alone, atol=1e-6)
