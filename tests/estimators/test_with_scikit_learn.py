@@ -25,7 +25,7 @@ def patients():
     """Cohort table of notes and numbers, several rows a patient, some notes missing."""
     rng = np.random.default_rng(0)
     y = np.repeat(rng.integers(0, 2, 30), 2)
-    words = np.where(y[:, None] == 1, ["st elevation", "infarction"], ["sinus rhythm", "normal"])
+    words = np.where(y[:, None] == 1, ["st elevation", "ischemia"], ["sinus rhythm", "normal"])
     notes = [" ".join(rng.permutation([*row, "twelve leads"])) for row in words]
     X = pd.DataFrame({"note": notes, "age": rng.normal(60, 9, 60), "bmi": rng.normal(25, 3, 60)})
     X.loc[::7, "note"] = None

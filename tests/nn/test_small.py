@@ -107,6 +107,26 @@ def test_penalty_counts_trainable_matrices_only():
     torch.testing.assert_close(parts["loss"] - parts["task"], 0.25 * squares)
 
 
+def test_modality_that_training_never_lacked_counts_as_its_mean_embedding_if_missing():
+    module, (x, present) = network(), rows()
+    present = present.clone()
+    present[:, 0] = True  # never missing; the second one is
+    learnt = module.absent.detach().clone()
+    weight = torch.arange(1.0, 7.0, dtype=torch.float64)
+    module.fill_absent({"x": x, "present": present}, weight)
+    mean = (embeddings(module, x, 0) * weight[:, None]).sum(dim=0) / weight.sum()
+    torch.testing.assert_close(module.absent[0], mean)
+    torch.testing.assert_close(module.absent[1], learnt[1])
+
+
+@pytest.mark.parametrize("options", [{"modality_dropout": 0.3}, {"fusion": "late"}])
+def test_absence_that_was_trained_for_is_left_as_it_is(options):
+    module, (x, present) = network(**options), rows()
+    learnt = module.absent.detach().clone()
+    module.fill_absent({"x": x, "present": present | True}, torch.ones(6, dtype=torch.float64))
+    assert torch.equal(module.absent, learnt)
+
+
 def test_hidden_modalities_never_leave_a_row_empty():
     present = torch.tensor([[True, True], [True, False], [False, True]])
     generator = torch.Generator().manual_seed(0)
