@@ -16,7 +16,12 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk.embedding_cache import as_cache
-from medfusion_sdk.exceptions import BackboneMismatchError, CellError, EncoderWarning
+from medfusion_sdk.exceptions import (
+    BackboneMismatchError,
+    CellError,
+    EncoderWarning,
+    ParameterError,
+)
 from medfusion_sdk.readers.cells import Column, read_column
 
 __all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
@@ -181,7 +186,9 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         for name, allowed in (("missing", _MISSING), ("on_error", _ON_ERROR)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+                raise ParameterError(
+                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}."
+                )
 
     def _embed(self, column: Column) -> np.ndarray:
         """Encode a column with missing and bad cells as NaN rows; each distinct item once."""

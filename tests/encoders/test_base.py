@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from medfusion_sdk import EmbeddingCache
 from medfusion_sdk.encoders.base import BaseEncoder
-from medfusion_sdk.exceptions import CellError, EncoderWarning
+from medfusion_sdk.exceptions import CellError, EncoderWarning, ParameterError
 
 
 class Counter(BaseEncoder):
@@ -147,5 +147,5 @@ def test_feature_names_sort_in_order():
 
 @pytest.mark.parametrize("parameters", [{"missing": "drop"}, {"on_error": "ignore"}])
 def test_unknown_setting_is_refused_by_name(parameters):
-    with pytest.raises(ValueError, match=next(iter(parameters))):
+    with pytest.raises(ParameterError, match=next(iter(parameters))):
         clone(Counter(**parameters)).fit(WORDS)
