@@ -50,7 +50,7 @@ PLAIN = {
     "text": ["", "é漢\n", "\ud800", "$tuple"],
     "bytes": b"\x00\xff",
     "tuple": (1, (2, "a"), [()]),
-    "sets": [{3, "a"}, frozenset({1.5})],
+    "sets": [{3}, frozenset({1.5})],
     "keys": {1: "a", (2, "b"): "c", None: {}, False: 0, "a.b": {}, "$array": 1},
     "slice": [slice(1, None, -2), range(0, 10, 3)],
     "path": pathlib.Path("some") / "place",
@@ -85,7 +85,7 @@ SCALARS += [np.str_("é"), np.float16(0.1)]
 def test_plain_value_comes_back_equal_and_of_its_type(name, tmp_path):
     back = saved_and_loaded(PLAIN[name], tmp_path)
     assert back == PLAIN[name]
-    assert repr(back) == repr(PLAIN[name]) or isinstance(back, set)  # True is no 1, -0.0 no 0.0
+    assert repr(back) == repr(PLAIN[name])  # True is no 1, -0.0 no 0.0
 
 
 def test_nan_comes_back(tmp_path):
