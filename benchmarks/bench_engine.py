@@ -2,7 +2,7 @@
 
 The module is AdaCoMed's network at the size of its cost table: three modalities of 1536, 5120 and
 1024 features, about 21 M trainable parameters, batches of 64. Both loops start from equal weights,
-see equal batches, clip, and follow a cosine; epochs of both are timed in turns.
+see equal batches, clip, and follow a cosine; fits of both are timed in turns.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ SMALL_WIDTH = 512
 N_CLASSES = 2
 N_ROWS = 256
 BATCH = 64
-REPEATS = 7
+EPOCHS = 3
+REPEATS = 5
 FITS = 50
 MOST_TIME = 1.05
 MOST_GROWTH_MB = 20.0
-CONFIG = TrainingConfig(max_epochs=1, batch_size=BATCH, lr=1e-4)
+CONFIG = TrainingConfig(max_epochs=EPOCHS, batch_size=BATCH, lr=1e-4)
 
 
 def network(hidden: int = 608) -> AdaCoMedNetwork:
@@ -63,22 +64,23 @@ def rows(n_rows: int) -> dict[str, torch.Tensor]:
 
 
 def hand_written(module: nn.Module, data: dict[str, torch.Tensor], *, fused: bool) -> float:
-    """One epoch of the loop that one would write with torch alone."""
+    """Return the last epoch's mean loss of the loop that one would write with torch alone."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=CONFIG.lr, weight_decay=0, fused=fused)
     steps = N_ROWS // BATCH
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * steps)
     generator = torch.Generator().manual_seed(spawn_seeds(0, 2)[0])
     seed_generators(module, spawn_seeds(0, 2)[1])
     module.train()
-    total = 0.0
-    for part in torch.randperm(N_ROWS, generator=generator).split(BATCH):
-        optimizer.zero_grad()
-        loss = module.loss({name: tensor[part] for name, tensor in data.items()}, None)["loss"]
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), CONFIG.clip_norm)
-        optimizer.step()
-        schedule.step()
-        total += loss.item()
+    for _ in range(EPOCHS):
+        total = 0.0
+        for part in torch.randperm(N_ROWS, generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            loss = module.loss({name: tensor[part] for name, tensor in data.items()}, None)["loss"]
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), CONFIG.clip_norm)
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
     return total / steps
 
 
@@ -90,10 +92,11 @@ def compare_time() -> bool:
     print(f"{n_parameters / 1e6:.1f} M trainable parameters, {N_ROWS} rows, batches of {BATCH}")
 
     def engine() -> float:
-        return train(ours, data, config=CONFIG, seed=0, device="cpu").history["train_loss"].item()
+        history = train(ours, data, config=CONFIG, seed=0, device="cpu").history
+        return history["train_loss"].iloc[-1]
 
     first = engine(), hand_written(theirs, data, fused=False)
-    print(f"mean loss of the first epoch: {first[0]:.6f} and {first[1]:.6f}")
+    print(f"mean loss of the last epoch: {first[0]:.6f} and {first[1]:.6f}")
     held = []
     for name, fused, bound in (
         ("hand-written loop", False, MOST_TIME),
@@ -102,7 +105,7 @@ def compare_time() -> bool:
         seconds = paired_seconds(
             engine, lambda fused=fused: hand_written(theirs, data, fused=fused), REPEATS
         )
-        detail = "{:.2f} s against {:.2f} s per epoch".format(*seconds)
+        detail = "{:.2f} s against {:.2f} s per epoch".format(*(s / EPOCHS for s in seconds))
         held.append(report("engine", seconds[0] / seconds[1], name, at_most=bound, detail=detail))
     return all(held)
 
