@@ -23,12 +23,12 @@ from benchmarks.common import paired_seconds, report
 from medfusion_sdk import SignalEncoder
 from medfusion_sdk.backbones.minirocket import MiniRocket
 from medfusion_sdk.backbones.minirocket_biases import frozen_minirocket, reference_ensemble
+from medfusion_sdk.backbones.signal_networks import rows_at_once
 from medfusion_sdk.datasets import load_ptbxl
 from medfusion_sdk.metrics import macro_auroc, paired_difference, score_table
 from medfusion_sdk.model_selection import MultilabelStratifiedGroupKFold
 
 PARTITIONS = 3
-# What the two views were at with a plain MiniRocket, and what the views are held to.
 BEATS_AT_LEAST, FROZEN_WITHIN = 0.87, 0.01
 SHAPES = ((12, 1000), (12, 100))  # a whole record, a beat
 
@@ -108,7 +108,7 @@ def compare_speed() -> None:
         signals = reference_ensemble(n_channels, length, seed=1)[:64]
         aeon = AeonMiniRocket(n_kernels=9996, n_jobs=1, random_state=0).fit(signals)
         ours = MiniRocket(*frozen_minirocket(n_channels, length, 9996, 0))
-        tensors = torch.from_numpy(signals).split(8 if length < 500 else 2)
+        tensors = torch.from_numpy(signals).split(rows_at_once(length, torch.device("cpu")))
         aeon.transform(signals), [ours(batch) for batch in tensors]  # compile, allocate
         seconds, reference = paired_seconds(
             lambda ours=ours, tensors=tensors: [ours(batch) for batch in tensors],
