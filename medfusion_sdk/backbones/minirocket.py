@@ -7,7 +7,7 @@ signals' convolutions; :mod:`medfusion_sdk.backbones.minirocket_biases` says whe
 A share of time jumps whenever one sample crosses its bias, so sums that differ in their last bit
 may differ in the features. Signals are therefore rounded to a grid on which float32 sums are exact
 (:func:`standardise`), and biases lie between its points: features are the same to the bit for any
-batch, thread count or device.
+batch and thread count.
 """
 
 from __future__ import annotations
