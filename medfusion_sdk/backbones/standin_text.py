@@ -87,7 +87,7 @@ class HashingTokenizer:
         words = re.findall(r"\w+|[^\w\s]", text.lower())[: max(0, max_length - 2)]
         buckets = _CONFIG["vocab_size"] - _RESERVED
         ids = [_RESERVED + zlib.crc32(word.encode()) % buckets for word in words]
-        return [_START, *ids, _END]
+        return [_START, *ids, _END][:max_length]
 
 
 def build_standin() -> torch.nn.Module:

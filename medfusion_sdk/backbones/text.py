@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
+from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
 from medfusion_sdk.backbones.text_source import TextSource
 from medfusion_sdk.backbones.weights import weight_files
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
+
+# A tokenizer keeps the length of the call under way as a state of its own, and its copy is shared:
+# threads with different lengths would cut each other's texts.
+_tokenizing = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _tokenizing
+    _tokenizing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may have held it
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class TextBackbone(FrozenModule):
@@ -63,16 +79,17 @@ class TextBackbone(FrozenModule):
         list of list of int
             At least one token each, also for an empty text.
         """
-        if hasattr(self.tokenizer, "encode") and not callable(self.tokenizer):
+        if isinstance(self.tokenizer, HashingTokenizer):
             return [self.tokenizer.encode(text, max_length) for text in texts]
-        encoded = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
+        with _tokenizing:
+            encoded = self.tokenizer(
+                list(texts),
+                truncation=True,
+                max_length=max_length,
+                padding=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )["input_ids"]
         return [ids or [self._blank_token()] for ids in encoded]
 
     def forward(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -188,8 +205,6 @@ def borrow_text_backbone(
 
 def _load(source: TextSource) -> TextBackbone:
     if source.folder is None:
-        from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
-
         return TextBackbone(build_standin(), HashingTokenizer())
     with _quiet_transformers():
         return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from os import PathLike, fspath
 from pathlib import Path
@@ -96,38 +97,49 @@ def find_folder(
 
 
 def _hub_folder(name: str, revision: str | None, allow_download: bool) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    def fetch(*patterns: str) -> Path:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                local_files_only=not allow_download,
-                cache_dir=constants.HF_HUB_CACHE,
-                allow_patterns=list(patterns),
-                ignore_patterns=["onnx/*", "openvino/*", "*/*.safetensors"],
-            )
-        )
-
-    try:
-        folder = fetch(*_SMALL_FILES, "*.safetensors")
-        if allow_download and not any((folder / weights).is_file() for weights in _WEIGHTS):
-            folder = fetch(*_SMALL_FILES, "pytorch_model*.bin")
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        how = (
-            "It couldn't be fetched: see the error above."
-            if allow_download
-            else "Pass allow_download=True to fetch it once, or give the path of a folder "
+    # What is here is never asked for again, so a model once fetched works offline.
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        folder = _snapshot(name, revision, "*.safetensors", local=True)
+        if not allow_download or _has_weights(folder):
+            return folder
+    what = (
+        f"backbone={name!r}, revision={revision or 'main'!r}: there is no folder "
+        f"{Path(name).absolute()}, and no such model in the hub cache {constants.HF_HUB_CACHE}"
+    )
+    if not allow_download:
+        raise WeightsNotFoundError(
+            f"{what}. Pass allow_download=True to fetch it once, or give the path of a folder "
             "that holds it."
         )
-        raise WeightsNotFoundError(
-            f"backbone={name!r}, revision={revision or 'main'!r}: there is no folder "
-            f"{Path(name).absolute()}, and no such model in the hub cache "
-            f"{constants.HF_HUB_CACHE}. {how}"
-        ) from error
+    try:
+        folder = _snapshot(name, revision, "*.safetensors", local=False)
+        if not _has_weights(folder):
+            folder = _snapshot(name, revision, "pytorch_model*.bin", local=False)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise WeightsNotFoundError(f"{what}; fetching it failed: {error}") from error
     return folder
+
+
+def _snapshot(name: str, revision: str | None, weights: str, *, local: bool) -> Path:
+    """Return a hub model's folder with what we read of it: no other framework's weights."""
+    from huggingface_hub import constants, snapshot_download
+
+    folder = snapshot_download(
+        name,
+        revision=revision,
+        local_files_only=local,
+        cache_dir=constants.HF_HUB_CACHE,
+        allow_patterns=[*_SMALL_FILES, weights],
+        ignore_patterns=["onnx/*", "openvino/*", "*/*.safetensors"],
+    )
+    return Path(folder)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (*_WEIGHTS, *_OLDER_WEIGHTS))
 
 
 def weight_files(folder: Path) -> list[Path]:

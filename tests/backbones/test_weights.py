@@ -19,18 +19,26 @@ from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
 
 
 @pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    """An empty hub cache of our own, and no way out to the network."""
+def connections(monkeypatch):
+    """Attempts to reach the network, all of which fail."""
+    attempts = []
+
+    def refuse(*args, **kwargs):
+        attempts.append(args)
+        raise OSError("no way out")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    return attempts
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch, connections):
+    """An empty hub cache of our own."""
     from huggingface_hub import constants
 
     folder = tmp_path / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
     return folder
 
 
@@ -65,13 +73,14 @@ def test_find_folder_missing_path_names_it(tmp_path):
         find_folder(tmp_path / "nowhere", revision=None, allow_download=False)
 
 
-def test_find_folder_absent_hub_model_says_where_it_looked_and_what_to_do(hub_cache):
+def test_find_folder_absent_hub_model_says_where_it_looked_and_what_to_do(hub_cache, connections):
     with pytest.raises(WeightsNotFoundError) as caught:
         find_folder("some/model", revision="v2", allow_download=False)
     message = str(caught.value)
     assert str(hub_cache) in message
     assert "'v2'" in message
     assert "allow_download=True" in message
+    assert connections == []
 
 
 def test_find_folder_finds_revisions_of_a_cached_hub_model(hub_cache):
@@ -82,27 +91,45 @@ def test_find_folder_finds_revisions_of_a_cached_hub_model(hub_cache):
     assert find_folder("some/model", revision="b" * 40, allow_download=False).samefile(tagged)
 
 
-def test_find_folder_fetches_only_where_downloads_are_allowed(hub_cache, monkeypatch, tmp_path):
-    asked = []
+@pytest.fixture
+def hub(hub_cache, monkeypatch, tmp_path):
+    """A hub with one model in the older weight format; notes what is asked of it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def snapshot_download(name, **options):
-        asked.append((name, options["revision"], options["local_files_only"]))
-        return str(tmp_path)
+    model, asked = tmp_path / "snapshot", []
+
+    def snapshot_download(name, *, revision, local_files_only, allow_patterns, **options):
+        asked.append((name, revision, "local" if local_files_only else allow_patterns[-1]))
+        if local_files_only and not model.is_dir():
+            raise LocalEntryNotFoundError("not here")
+        if not local_files_only:
+            model.mkdir(exist_ok=True)
+            if "pytorch_model*.bin" in allow_patterns:
+                (model / "pytorch_model.bin").touch()
+        return str(model)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    (tmp_path / "model.safetensors").touch()
-    find_folder("some/model", revision="v2", allow_download=False)
+    return asked
+
+
+def test_find_folder_asks_the_hub_only_where_downloads_are_allowed(hub):
+    with pytest.raises(WeightsNotFoundError):
+        find_folder("some/model", revision="v2", allow_download=False)
+    assert hub == [("some/model", "v2", "local")]
     find_folder("some/model", revision="v2", allow_download=True)
-    assert asked == [("some/model", "v2", True), ("some/model", "v2", False)]
+    assert [kind for _, _, kind in hub[2:]] == ["*.safetensors", "pytorch_model*.bin"]
 
 
-def test_find_folder_failed_download_is_a_weights_error(hub_cache, monkeypatch):
-    def snapshot_download(name, **options):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(WeightsNotFoundError, match="couldn't be fetched"):
+def test_find_folder_does_not_ask_again_for_what_was_fetched(hub):
+    for _ in range(2):
         find_folder("some/model", revision=None, allow_download=True)
+    assert [kind for _, _, kind in hub].count("*.safetensors") == 1
+
+
+def test_find_folder_failed_download_is_a_weights_error(hub_cache, connections):
+    with pytest.raises(WeightsNotFoundError, match="fetching it failed"):
+        find_folder("some/model", revision=None, allow_download=True)
+    assert connections
 
 
 def test_weight_files_prefer_safetensors(tmp_path):
