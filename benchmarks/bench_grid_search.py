@@ -27,8 +27,9 @@ from medfusion_sdk.embedding_cache import EmbeddingCache
 from medfusion_sdk.encoders.text import TextEncoder
 
 N_TEXTS, N_FOLDS = 200, 5
-GRID = {"classify__C": np.logspace(-3, 4, 8)}
+GRID = {"classify__C": np.logspace(-4, 1, 8)}
 AT_LEAST_NO_CACHE, AT_LEAST_MEMORY = 15, 5
+SAME_LOG_LOSS = 1e-3
 
 
 def search(*, cache: Any = None, memory: str | None = None, **options: Any) -> GridSearchCV:
@@ -40,7 +41,7 @@ def search(*, cache: Any = None, memory: str | None = None, **options: Any) -> G
         ],
         memory=memory,
     )
-    options = {"cv": N_FOLDS, "error_score": "raise"} | options
+    options = {"cv": N_FOLDS, "error_score": "raise", "scoring": "neg_log_loss"} | options
     return GridSearchCV(pipeline, GRID, **options)
 
 
@@ -78,8 +79,10 @@ def compare_caches() -> None:
         for name, model in models.items():
             seconds[name], encoded[name] = fitted(model, X, y)
             print(f"  {name}: {encoded[name]:,} encodings", flush=True)
-    scores = [model.cv_results_["mean_test_score"] for model in models.values()]
-    assert all(np.allclose(score, scores[0]) for score in scores)
+    scores = np.array([model.cv_results_["mean_test_score"] for model in models.values()])
+    # The same search each time: batches of other texts round the last digits of a vector.
+    apart = np.ptp(scores, axis=0).max()
+    assert apart < SAME_LOG_LOSS, f"the searches' log losses are {apart} apart"
     report("encodings, cold cache", encoded["cold"] / X.nunique(), "the distinct texts", at_most=1)
     report("encodings, warm cache", encoded["warm"] / X.nunique(), "the distinct texts", at_most=0)
     for other, bound in (("no cache", AT_LEAST_NO_CACHE), ("memory=", AT_LEAST_MEMORY)):

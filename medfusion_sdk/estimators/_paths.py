@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from medfusion_sdk.estimators._base import TrainingTable
+from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import require
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.estimators.small import SmallMultimodalClassifier

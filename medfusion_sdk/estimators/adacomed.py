@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medfusion_sdk.estimators._base import BlockClassifier, TrainingTable
+from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._collaboration import (
     check_collaboration,
     fill_bank,
@@ -17,6 +17,7 @@ from medfusion_sdk.estimators._collaboration import (
     start_head,
 )
 from medfusion_sdk.estimators._explanations import adacomed_explanation, row_labels
+from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
 from medfusion_sdk.estimators._scaling import BlockScaling
@@ -271,14 +272,17 @@ class AdaCoMedClassifier(BlockClassifier):
         )
         self.modalities_ = list(large)
         network, data = self._start(table, has_large)
-        self._train(network, table, data)
-        if self.inference_similarity == "bank":
-            fill_bank(network, data, self._seed)
-        if self._spans is not None:
-            network.experts.dims = self._spans.widen(network.experts.projections)
-        self.similarity_ = float(network.running_similarity)
-        self.state_ = module_to_state(network)
-        self._module = network
+
+        def finish(trained: AdaCoMedNetwork) -> AdaCoMedNetwork:
+            if self.inference_similarity == "bank":
+                fill_bank(trained, data, self._seed)
+            if self._spans is not None:
+                trained.experts.dims = self._spans.widen(trained.experts.projections)
+            return trained
+
+        self._module = self._train(network, table, data, finish)
+        self.similarity_ = self._module.running_similarity.item()
+        self.state_ = module_to_state(self._module)
         del self._spans
 
     def _all_blocks(self, table: TrainingTable) -> dict[str, np.ndarray]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from medfusion_sdk.estimators._base import BlockClassifier, TrainingTable
+from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._explanations import row_labels, small_explanation
+from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import (
     RowSpans,
     require,
@@ -186,12 +187,15 @@ class SmallMultimodalClassifier(BlockClassifier):
         data["target"] = self._target_tensor(table.targets, dtype)
         if self.fusion == "early":
             self._train_modalities_first(network, table, data)
-        self._train(network, table, data)
-        network.fill_absent(data, torch.from_numpy(table.weight).to(dtype))
-        if self._spans is not None:
-            network.dims = self._spans.widen(network.encoders)
-        self.state_ = module_to_state(network.requires_grad_(True))
-        self._module = network
+
+        def finish(trained: SmallNetwork) -> SmallNetwork:
+            trained.fill_absent(data, torch.from_numpy(table.weight).to(dtype))
+            if self._spans is not None:
+                trained.dims = self._spans.widen(trained.encoders)
+            return trained.requires_grad_(True)
+
+        self._module = self._train(network, table, data, finish)
+        self.state_ = module_to_state(self._module)
         del self._spans
 
     def _start(

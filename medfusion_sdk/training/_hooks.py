@@ -37,6 +37,14 @@ class CosineSchedule(Callback):
         self.step_ += bool(training)
 
 
+class ExponentialSchedule(Callback):
+    """Multiply the rate by a factor after each epoch."""
+
+    def on_epoch_begin(self, net: Net, **kwargs: Any) -> None:
+        for group in net.optimizer_.param_groups:
+            group["lr"] = net.lr * net.config.gamma ** (len(net.history) - 1)
+
+
 class EpochRecord(Callback):
     """Tell the module which epoch begins; record its last rate and how long it took."""
 

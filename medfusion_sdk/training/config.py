@@ -34,8 +34,11 @@ class TrainingConfig:
         gradient are never touched.
     optimizer : {"adamw", "adam", "sgd"}, default="adamw"
         Update rule; ``"sgd"`` has a Nesterov momentum of 0.9.
-    schedule : {"cosine", None}, default="cosine"
-        ``"cosine"`` lowers the rate step by step to zero at the end of `max_epochs`.
+    schedule : {"cosine", "exponential", None}, default="cosine"
+        ``"cosine"`` lowers the rate step by step to zero at the end of `max_epochs`;
+        ``"exponential"`` multiplies it by `gamma` after each epoch.
+    gamma : float, default=0.5
+        Factor of the exponential schedule.
     clip_norm : float or None, default=1.0
         The largest Euclidean norm of all gradients together.
     early_stopping : bool, default=False
@@ -61,6 +64,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     optimizer: str = "adamw"
     schedule: str | None = "cosine"
+    gamma: float = 0.5
     clip_norm: float | None = 1.0
     early_stopping: bool = False
     n_iter_no_change: int = 10
@@ -79,7 +83,13 @@ class TrainingConfig:
             self.optimizer,
             "'adamw', 'adam' or 'sgd'",
         )
-        _require(self.schedule in ("cosine", None), "schedule", self.schedule, "'cosine' or None")
+        _require(
+            self.schedule in ("cosine", "exponential", None),
+            "schedule",
+            self.schedule,
+            "'cosine', 'exponential' or None",
+        )
+        _require(0 < self.gamma <= 1, "gamma", self.gamma, "above 0 and at most 1")
         _require(
             self.clip_norm is None or self.clip_norm > 0,
             "clip_norm",

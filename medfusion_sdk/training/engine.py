@@ -16,6 +16,7 @@ from medfusion_sdk.training._hooks import (
     CosineSchedule,
     EarlyStopping,
     EpochRecord,
+    ExponentialSchedule,
     Notify,
     Progress,
 )
@@ -164,6 +165,8 @@ def _hooks(config: TrainingConfig, bar: Any, callbacks: FitCallbacks | None) -> 
     hooks: list[Any] = [EpochRecord()]
     if config.schedule == "cosine":
         hooks.append(CosineSchedule())
+    if config.schedule == "exponential":
+        hooks.append(ExponentialSchedule())
     if config.early_stopping:
         hooks.append(EarlyStopping(config.n_iter_no_change, config.tol))
     if config.verbose:

@@ -8,14 +8,14 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.inspection import permutation_importance
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medfusion_sdk import SkipMissing, make_modality_transformer
 from medfusion_sdk.datasets import make_multimodal_cohort
-from tests.estimators.cohorts import adacomed, small
+from tests.estimators.cohorts import adacomed, cohort, small
 
 BOTH = pytest.mark.parametrize("make", [small, adacomed], ids=["small", "adacomed"])
 
@@ -130,3 +130,22 @@ def test_fusion_gains_nothing_where_all_modalities_tell_the_same(make):
     alone = [value for name, value in reached.items() if name != "all"]
     assert abs(reached["all"] - max(alone)) < 0.02
     assert reached["all"] < optimum["ecg+note+labs"] + 0.02
+
+
+@pytest.mark.parametrize("make", [small, adacomed])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_of_every_epoch_are_those_of_the_model_stopped_there(make, weighted):
+    callback = pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
+    # More columns than rows: trained in the span of the rows, which callbacks must not see.
+    X, y = cohort(40, n_features=60)
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y)) if weighted else None
+    monitor = callback.ScoringMonitor(scoring="neg_log_loss")
+    model = make(max_epochs=3, warm_start=True).set_callbacks(monitor)
+    for _ in range(2):  # the second fit goes on from a module that is at hand
+        model.fit(X, y, sample_weight=weight)
+    logs = monitor.get_logs().data_as_pandas
+    scores = logs["neg_log_loss"].to_numpy()
+    assert len(scores) == 4
+    expected = -log_loss(y, model.predict_proba(X), sample_weight=weight)
+    assert scores[-1] == pytest.approx(expected, rel=1e-9)
+    assert len(set(scores[:3].round(9))) == 3

@@ -1,0 +1,165 @@
+"""What the classifiers share: one fit from table to state, predictions from scores."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+
+from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._targets import Targets, row_weights
+from medfusion_sdk.training import with_callbacks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["NetworkClassifier"]
+
+
+class NetworkClassifier(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, NetworkEstimator
+):
+    """Base of the classifiers.
+
+    A subclass implements ``_validate_fit`` (checked X and y) and ``_fit_table`` (sets ``state_``
+    and ``architecture_``), besides what :class:`NetworkEstimator` asks for.
+    """
+
+    class_weight: Any
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on a block table.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with columns ``modality__feature``; an all-NaN block is a missing modality,
+            other NaN are imputed and flagged. A bare array is one modality.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Classes, or 0/1 labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Rows of weight zero are as good as removed.
+
+        Returns
+        -------
+        self
+            The fitted classifier.
+
+        Raises
+        ------
+        ModalityError
+            If a row has no modality, or a modality no row.
+        ParameterError
+            For a parameter outside its range.
+        TrainingError
+            If the loss stops being finite.
+        """
+        raw_y = y
+        X, y = self._validate_fit(X, y)
+        weight = row_weights(X, y, sample_weight, self.class_weight)
+        counted = weight > 0
+        if not counted.all():
+            self._check_left_out(X, counted)
+        targets = Targets.encode(y[counted], raw_y)
+        self.classes_ = targets.classes
+        self.label_names_ = targets.names
+        self.multilabel_ = targets.multilabel
+        self._module = None if not self.warm_start else getattr(self, "_module", None)
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        given = None if sample_weight is None else np.asarray(sample_weight)[counted]
+        self._fit_table(TrainingTable(X[counted], targets, weight[counted], given))
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes, or of each label.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns follow ``classes_``; rows sum to one unless y was multilabel.
+        """
+        return self._predict(X)["proba"].astype(np.float64)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Class scores before the softmax, or label scores before the sigmoid.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; for two classes the second's less the first's.
+        """
+        logits = self._predict(X)["logits"].astype(np.float64)
+        if len(self.classes_) == 2 and not self.multilabel_:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable class, or the labels of probability above one half.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Classes, or 0/1 labels.
+        """
+        proba = self.predict_proba(X)
+        if self.multilabel_:
+            return (proba > 0.5).astype(int)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Fused representation whose linear head gives the class scores.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_dims)
+            One vector per row.
+        """
+        return self._predict(X)["embedding"]
+
+    # -- what subclasses implement ------------------------------------------------------------
+
+    @abstractmethod
+    def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]: ...
+
+    @abstractmethod
+    def _fit_table(self, table: TrainingTable) -> None: ...
+
+    def _check_left_out(self, X: Any, counted: np.ndarray) -> None:
+        """Check rows of weight zero, so that an error names a row by its place in X."""
+
+    # -- shared steps -------------------------------------------------------------------------
+
+    def _target_tensor(self, targets: Targets, dtype: Any) -> Tensor:
+        import torch
+
+        codes = torch.from_numpy(targets.codes)
+        return codes.to(dtype) if targets.multilabel else codes
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,282 @@
+"""What the dual adapter's classifier and embedder share: reading a table, building the network."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.utils.validation import validate_data
+
+from medfusion_sdk.estimators._dual_inputs import (
+    SignalReader,
+    TextReader,
+    default_signal_encoder,
+    require_primary,
+)
+from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._networks import RowSpans, require
+from medfusion_sdk.estimators._roles import Roles, find_roles
+from medfusion_sdk.estimators._scaling import BlockScaling
+from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medfusion_sdk.backbones.language_model import LanguageModel
+    from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
+
+__all__ = ["DualAdapterBase"]
+
+# Below this number of training rows the default reads signals through a frozen encoder: a CNN of
+# half a million weights has nothing to learn from there.
+_CNN_ROWS = 2000
+# Steps are what trains adapters; a full batch would give one per pass through the language model.
+_BATCH_ROWS, _SINGLE_BATCH_ROWS = 32, 64
+
+
+class DualAdapterBase(NetworkEstimator):
+    """Reads a signal and a text column, and builds the adapted language model on them."""
+
+    # -- the table ----------------------------------------------------------------------------
+
+    def _validate(self, X: Any) -> Any:
+        return self._check_table(X, reset=False)
+
+    def _check_table(self, X: Any, *, reset: bool) -> Any:
+        """Check names and number of columns; numbers alone are checked as scikit-learn does."""
+        frame = isinstance(X, pd.DataFrame)
+        if frame and not all(pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return X
+        finite: Any = "allow-nan"
+        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=finite, reset=reset)
+        return pd.DataFrame(values, columns=X.columns, index=X.index) if frame else values
+
+    def _reader(self) -> SignalReader:
+        return SignalReader(
+            Roles(self.signal_column_, self.signal_block_, self.text_column_),
+            signal_shape=self.signal_shape,
+            fs=self.fs,
+            duration=self.duration,
+        )
+
+    # -- fitting ------------------------------------------------------------------------------
+
+    def _prepare(self, table: TrainingTable) -> tuple[DualAdapterNetwork, dict[str, Any]]:
+        """Learn what there is to read, and build the network on it."""
+        roles = find_roles(table.X, signal=self.signal, text=self.text)
+        self.signal_column_, self.signal_block_ = roles.signal, roles.block
+        self.text_column_ = roles.text
+        require("mode", self.mode, ("dual", "ts_primary", "text_primary"))
+        self._fit_signal(table)
+        lm = self._language_model(self._torch_dtype(self._n_values(table)))
+        self.architecture_ = self._architecture(lm)
+        first = lm.n_layers - self.architecture_["adapter_layers"]
+        self.text_reader_ = None
+        if roles.text is not None:
+            self.text_reader_ = TextReader.of(
+                self, first, self.architecture_["dtype"], self.secondary_text_encoder
+            )
+        data = self._inputs(table.X)
+        self.architecture_["text_width"] = data["text"].shape[1] if "text" in data else lm.width
+        self._spans = None
+        dims = {}
+        if self.architecture_["embedding_width"]:
+            x = data["signal"].numpy()
+            present = data["has_signal"].numpy()[:, None]
+            self._spans = RowSpans(x, present, [x.shape[1]])
+            data["signal"] = data["signal"].new_tensor(self._spans.project(x))
+            dims = {"embedding_width": self._spans.dims[0]}
+        return self._seeded(lambda: self._make(lm, **dims)), data
+
+    def _fit_signal(self, table: TrainingTable) -> None:
+        """Decide how signals are read, and learn their scaling."""
+        reader = self._reader()
+        self.signal_encoder_, self.signal_scaling_, self.signal_shape_ = None, None, None
+        if reader.roles.signal is None and reader.roles.block is None:
+            return
+        if reader.is_embedding:
+            block = reader.embeddings(table.X)
+        else:
+            wanted = self.signal_encoder
+            if isinstance(wanted, str):
+                require("signal_encoder", wanted, ("auto", "cnn"))
+                if wanted == "cnn" or len(table.weight) >= _CNN_ROWS:
+                    self.signal_shape_ = reader.first_shape(table.X)
+                    return
+                wanted = default_signal_encoder(self.fs, self.duration, self.cache)
+            self.signal_encoder_ = clone(wanted)
+            column = reader.column(table.X)
+            block = np.asarray(self.signal_encoder_.fit_transform(_series(column)))
+        present = ~np.isnan(block).all(axis=1)
+        self.signal_scaling_ = BlockScaling.fit(
+            block[present],
+            table.weight[present],
+            feature_names=None,
+            modalities={"signal": slice(None)},
+            scaling="auto" if reader.is_embedding else "feature",
+        )
+
+    def _seeded(self, build: Any) -> Any:
+        from medfusion_sdk.training.randomness import seeded_initialisation
+
+        with seeded_initialisation(self._seed):
+            return build()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _inputs(self, X: Any) -> dict[str, Any]:
+        import torch
+
+        dtype = getattr(torch, self.architecture_["dtype"])
+        n_rows, rows = len(X), X.index if isinstance(X, pd.DataFrame) else range(len(X))
+        inputs: dict[str, Any] = {}
+        has_signal = has_text = np.zeros(n_rows, dtype=bool)
+        if self.signal_column_ is not None or self.signal_block_ is not None:
+            signal, has_signal = self._read_signal(X)
+            inputs["signal"] = torch.from_numpy(signal).to(dtype)
+        if self.text_reader_ is not None:
+            from medfusion_sdk.nn.ragged import Ragged
+            from medfusion_sdk.readers.cells import read_column
+
+            states, vectors = self.text_reader_.read(read_column(X[self.text_column_]))
+            has_text = np.array([row is not None for row in states])
+            empty = torch.zeros((0, self.architecture_["width"]), dtype=dtype)
+            inputs["tokens"] = Ragged.of(
+                [empty if row is None else torch.tensor(row, dtype=dtype) for row in states]
+            )
+            inputs["text"] = torch.from_numpy(vectors).to(dtype)
+        require_primary(self.architecture_["mode"], has_signal, has_text, rows)
+        inputs["has_signal"] = torch.from_numpy(has_signal)
+        inputs["has_text"] = torch.from_numpy(has_text)
+        return inputs
+
+    def _read_signal(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        reader = self._reader()
+        if self.signal_scaling_ is None:
+            return reader.signals(X, self.signal_shape_)
+        if reader.is_embedding:
+            block = reader.embeddings(X)
+        else:
+            assert self.signal_encoder_ is not None
+            block = np.asarray(self.signal_encoder_.transform(_series(reader.column(X))))
+        present = ~np.isnan(block).all(axis=1)
+        x = np.zeros((len(block), sum(self.signal_scaling_.dims)))
+        if present.any():
+            x[present] = self.signal_scaling_.apply(block[present])[0]
+        return x, present
+
+    def _n_values(self, table: TrainingTable) -> int:
+        # Only a table of numbers alone is computed in float64; a language model on real texts
+        # would take twice as long for digits that nobody reads.
+        only_numbers = self.text_column_ is None and self.signal_column_ is None
+        return table.X.size if only_numbers else sys.maxsize
+
+    # -- the network --------------------------------------------------------------------------
+
+    def _language_model(self, dtype: Any) -> LanguageModel:
+        from medfusion_sdk.backbones.devices import resolve_device
+        from medfusion_sdk.backbones.language_model import LanguageModel
+        from medfusion_sdk.backbones.text import borrow_text_backbone
+        from medfusion_sdk.backbones.text_source import find_text_source
+
+        source = find_text_source(
+            self.backbone, revision=self.revision, allow_download=self.allow_download
+        )
+        device = resolve_device(self.device)
+        return LanguageModel(borrow_text_backbone(self, source, device, dtype))
+
+    def _architecture(self, lm: LanguageModel) -> dict[str, Any]:
+        scaling = self.signal_scaling_
+        shape = self.signal_shape_ or (1, self.patch_len)
+        layers = self.adapter_layers
+        if layers == "auto":
+            layers = min(2 if scaling is not None else 11, lm.n_layers)
+        if not 1 <= layers <= lm.n_layers:
+            raise ParameterError(
+                f"adapter_layers={self.adapter_layers}: the backbone has {lm.n_layers} layers."
+            )
+        stride = self.patch_len if self.stride is None else self.stride
+        n_patches = (shape[1] - self.patch_len) // stride + 1
+        if n_patches < 1:
+            raise ParameterError(
+                f"patch_len={self.patch_len} is longer than the signals ({shape[1]} samples)."
+            )
+        if n_patches > lm.window:
+            raise ParameterError(
+                f"{n_patches} patches, but the backbone reads {lm.window} tokens at most: raise "
+                f"patch_len ({self.patch_len}) or stride ({stride})."
+            )
+        readout = self.readout
+        if readout == "auto":
+            readout = "last" if lm.causal else "mean"
+        require("readout", readout, ("last", "cls", "mean"))
+        require("combine", self.combine, ("mean", "gate", "concat", "cross_attention", "symmetric"))
+        require("gate_activation", self.gate_activation, ("tanh", "identity"))
+        dtype = next(lm.backbone.model.parameters()).dtype
+        return {
+            "n_channels": shape[0],
+            "embedding_width": 0 if scaling is None else sum(scaling.dims),
+            "mode": self.mode,
+            "adapter_layers": layers,
+            "adapter_len": self.adapter_len,
+            "patch_len": self.patch_len,
+            "stride": stride,
+            "combine": self.combine,
+            "share_gates": self.share_gates,
+            "gate_activation": self.gate_activation,
+            "revin": self.revin,
+            "secondary_revin": self.secondary_revin,
+            "norm_secondary": self.norm_secondary,
+            "readout": readout,
+            "width": lm.width,
+            "embed_width": lm.width * (2 if self.combine == "concat" else 1),
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+
+    def _make(self, lm: LanguageModel, **changed: Any) -> DualAdapterNetwork:
+        from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork, DualAdapterShape
+
+        built = self.architecture_ | changed
+        shape = DualAdapterShape(**{name: built[name] for name in DualAdapterShape._fields})
+        network = DualAdapterNetwork(lm, shape, gradient_checkpointing=self.gradient_checkpointing)
+        return network.to(next(lm.backbone.model.parameters()).dtype)
+
+    def _widen(self, network: DualAdapterNetwork) -> None:
+        """Give the maps of a series embedding, trained in the rows' span, their width back."""
+        from medfusion_sdk.nn.span import widen
+
+        if self._spans is not None:
+            for layer in (network.signal_token, network.series_vector):
+                widen(layer, self._spans.bases[0])  # type: ignore[arg-type]
+
+    def _config(self, n_rows: int) -> TrainingConfig:
+        from dataclasses import replace
+
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = n_rows if n_rows <= _SINGLE_BATCH_ROWS else _BATCH_ROWS
+        schedule: dict[str, Any] = {"schedule": "cosine"}
+        if self.lr_gamma is not None:
+            schedule = {"schedule": "exponential", "gamma": self.lr_gamma}
+        return replace(
+            super()._config(n_rows),
+            batch_size=batch_size,
+            optimizer="adamw",
+            weight_decay=self.weight_decay,
+            **schedule,
+        )
+
+    def _build_network(self) -> nn.Module:
+        import torch
+
+        lm = self._language_model(getattr(torch, self.architecture_["dtype"]))
+        return self._with_task(self._make(lm))
+
+
+def _series(column: Any) -> pd.Series:
+    return pd.Series(column.cells, index=pd.Index(column.rows), name=column.name, dtype=object)

@@ -1,0 +1,285 @@
+"""From a table's signal and text column to what the dual adapter's network reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from medfusion_sdk.backbones.text_source import find_text_source
+from medfusion_sdk.encoders._token_states import TokenStateEncoder
+from medfusion_sdk.encoders.signal import SignalEncoder
+from medfusion_sdk.encoders.text import TextEncoder
+from medfusion_sdk.estimators._roles import Roles
+from medfusion_sdk.exceptions import CellError, ModalityError, ParameterError, SignalError
+from medfusion_sdk.readers.cells import Column, read_column
+from medfusion_sdk.readers.signal import read_signal
+
+__all__ = ["SignalReader", "TextReader", "default_signal_encoder", "require_primary"]
+
+
+def default_signal_encoder(fs: float | None, duration: float | None, cache: Any) -> SignalEncoder:
+    """Make the frozen series encoder of small training sets.
+
+    Parameters
+    ----------
+    fs : float or None
+        Samples per second.
+    duration : float or None
+        Seconds.
+    cache : EmbeddingCache, path or None
+        Where its embeddings are kept.
+
+    Returns
+    -------
+    SignalEncoder
+        MiniRocket on the median beat, or on the whole signal where no rate is known.
+    """
+    if fs is None:
+        return SignalEncoder(fs=None, duration=duration, cache=cache)
+    return SignalEncoder(view="beats", fs=fs, duration=duration, cache=cache)
+
+
+class SignalReader:
+    """Read the signals of a table.
+
+    Parameters
+    ----------
+    roles : Roles
+        Where they are.
+    signal_shape : tuple of int or None
+        Channels and samples of a flattened signal; None where a block is an embedding already.
+    fs, duration : float or None
+        As in :class:`SignalEncoder`.
+    """
+
+    def __init__(
+        self,
+        roles: Roles,
+        *,
+        signal_shape: tuple[int, int] | None,
+        fs: float | None,
+        duration: float | None,
+    ) -> None:
+        self.roles = roles
+        self.signal_shape = signal_shape
+        self.fs = fs
+        self.duration = duration
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether the table holds embeddings of the signals instead of these."""
+        return self.roles.block is not None and self.signal_shape is None
+
+    def embeddings(self, X: Any) -> np.ndarray:
+        """Take the block as it is.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+            The table.
+
+        Returns
+        -------
+        ndarray of shape (n, F)
+            NaN where missing.
+        """
+        block = X[self.roles.block] if isinstance(X, pd.DataFrame) else X
+        return np.asarray(block, dtype=np.float64)
+
+    def column(self, X: Any) -> Column:
+        """Make one cell per row of the signals.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+            The table.
+
+        Returns
+        -------
+        Column
+            Paths or arrays; None where missing.
+        """
+        if self.roles.block is None:
+            return read_column(X[self.roles.signal])
+        values = self.embeddings(X)
+        shape = self.signal_shape
+        if shape is None or len(shape) != 2 or shape[0] * shape[1] != values.shape[1]:
+            raise ParameterError(
+                f"signal_shape={shape}: the signal has {values.shape[1]} columns, which must be "
+                "channels times samples, channel after channel."
+            )
+        cells = [None if np.isnan(row).all() else row.reshape(shape) for row in values]
+        rows = X.index if isinstance(X, pd.DataFrame) else range(len(values))
+        return Column(cells, rows, "signal")
+
+    def first_shape(self, X: Any) -> tuple[int, ...]:
+        """Read the first signal for its shape.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+            The table.
+
+        Returns
+        -------
+        tuple of int
+            Channels and samples.
+        """
+        first = self.column(X).present[:1]
+        return self.signals(X.iloc[first] if isinstance(X, pd.DataFrame) else X[first], None)[
+            0
+        ].shape[1:]
+
+    def signals(self, X: Any, shape: tuple[int, ...] | None) -> tuple[np.ndarray, np.ndarray]:
+        """Read every signal.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+            The table.
+        shape : tuple of int or None
+            Channels and samples that each must have; None takes the first one's.
+
+        Returns
+        -------
+        signals : ndarray of shape (n, V, T), float32
+            Zero where missing.
+        present : ndarray of shape (n,), bool
+            Where there is one.
+
+        Raises
+        ------
+        SignalError
+            For a cell that can't be read, or is of another shape.
+        """
+        column = self.column(X)
+        read: dict[int, np.ndarray] = {}
+        for i in column.present:
+            try:
+                signal = read_signal(column.cells[i], fs=self.fs, duration=self.duration)
+                if shape is not None and signal.shape != shape:
+                    raise SignalError(
+                        f"expected {shape[0]} channels of {shape[1]} samples, found "
+                        f"{signal.shape[0]} of {signal.shape[1]}. Set duration= to bring signals "
+                        "to one length."
+                    )
+            except CellError as error:
+                raise error.located(column.rows[i], column.name) from error
+            shape = signal.shape
+            read[i] = signal
+        if shape is None:
+            raise ModalityError("no row has a signal: nothing can be learnt about it.")
+        signals = np.zeros((len(column), *shape), dtype=np.float32)
+        for i, signal in read.items():
+            signals[i] = signal
+        present = np.zeros(len(column), dtype=bool)
+        present[list(read)] = True
+        return signals, present
+
+
+class TextReader:
+    """Read the texts of a table: their token states, and the frozen vector of the whole text.
+
+    Parameters
+    ----------
+    states : TokenStateEncoder
+        Makes the token states.
+    vector : TextEncoder
+        Makes the vector that the temporal-primary path is given.
+    """
+
+    def __init__(self, states: TokenStateEncoder, vector: TextEncoder) -> None:
+        self.states = states
+        self.vector = vector
+
+    @classmethod
+    def of(
+        cls, estimator: Any, n_layers: int, dtype: str, secondary: TextEncoder | None
+    ) -> TextReader:
+        """Build from an estimator's parameters.
+
+        Parameters
+        ----------
+        estimator : estimator
+            With the parameters of the dual adapter.
+        n_layers : int
+            Frozen layers below the first adapted one.
+        dtype : {"float32", "float64"}
+            Of the states.
+        secondary : TextEncoder or None
+            The user's; None takes the backbone itself.
+
+        Returns
+        -------
+        TextReader
+            Ready to read.
+        """
+        where = {
+            "revision": estimator.revision,
+            "allow_download": estimator.allow_download,
+            "device": estimator.device,
+            "cache": estimator.cache,
+        }
+        source = find_text_source(
+            estimator.backbone,
+            revision=estimator.revision,
+            allow_download=estimator.allow_download,
+        )
+        where["max_length"] = min(int(estimator.max_text_tokens), source.window)
+        states = TokenStateEncoder(estimator.backbone, n_layers=n_layers, dtype=dtype, **where)
+        if secondary is None:
+            pooling = source.pooling or "mean"
+            secondary = TextEncoder(estimator.backbone, pooling=pooling, **where)
+        return cls(states, clone(secondary))
+
+    def read(self, column: Column) -> tuple[list[np.ndarray | None], np.ndarray]:
+        """Read a column of texts.
+
+        Parameters
+        ----------
+        column : Column
+            Texts; None where missing.
+
+        Returns
+        -------
+        states : list of ndarray of shape (tokens, d), or None
+            Token states of each row.
+        vectors : ndarray of shape (n, width)
+            Frozen vectors, zero where missing.
+        """
+        series = pd.Series(
+            column.cells, index=pd.Index(column.rows), name=column.name, dtype=object
+        )
+        vectors = np.asarray(self.vector.transform(series))
+        return self.states.token_states(column), np.nan_to_num(vectors)
+
+
+def require_primary(mode: str, has_signal: np.ndarray, has_text: np.ndarray, rows: Any) -> None:
+    """Refuse rows that no path can start from.
+
+    Parameters
+    ----------
+    mode : {"dual", "ts_primary", "text_primary"}
+        Which paths there are.
+    has_signal, has_text : ndarray of shape (n,), bool
+        What each row has.
+    rows : sequence
+        Labels of the rows.
+
+    Raises
+    ------
+    ModalityError
+        Naming the first of them.
+    """
+    usable = {"dual": has_signal | has_text, "ts_primary": has_signal, "text_primary": has_text}
+    lacking = np.flatnonzero(~usable[mode])
+    if lacking.size:
+        what = {"dual": "neither signal nor text", "ts_primary": "no signal"}.get(mode, "no text")
+        shown = ", ".join(str(rows[i]) for i in lacking[:5])
+        raise ModalityError(
+            f"{lacking.size} row(s) have {what}: {shown}. Drop them; with mode={mode!r} there is "
+            "nothing to learn or to predict from."
+        )

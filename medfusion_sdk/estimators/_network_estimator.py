@@ -1,0 +1,227 @@
+"""What every estimator of ours shares: weights as arrays, a lazy module, one way to train it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_is_fitted
+
+from medfusion_sdk.estimators._targets import Targets
+from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from medfusion_sdk.training import FitCallbacks
+
+__all__ = ["NetworkEstimator", "TrainingTable"]
+
+# "auto" computes in float64 below this number of values: there it costs nothing that anyone
+# notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
+_SMALL_TABLE = 50_000
+# "auto" holds rows out for early stopping from here on; fewer are worth more as training rows.
+_EARLY_STOPPING_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """Rows of positive weight, ready to train on.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features)
+        Values, NaN where missing.
+    targets : Targets
+        Encoded y.
+    weight : ndarray of shape (n,)
+        Sample weight times class weight.
+    sample_weight : ndarray of shape (n,) or None
+        Sample weight as it was given.
+    """
+
+    X: np.ndarray
+    targets: Targets
+    weight: np.ndarray
+    sample_weight: np.ndarray | None = None
+
+
+class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators that keep their weights as arrays.
+
+    A subclass implements ``_build_network`` (an untrained module from ``architecture_``),
+    ``_validate`` (what a table must be) and ``_inputs`` (tensors of a validated table). The live
+    module is a cache: it is rebuilt from ``state_`` when needed and never pickled.
+    """
+
+    state_: dict[str, np.ndarray]
+    architecture_: dict[str, Any]
+    history_: pd.DataFrame
+    _module: Any
+
+    # Parameters that every subclass's constructor has.
+    dtype: str
+    device: Any
+    batch_size: Any
+    max_epochs: int
+    learning_rate: float
+    early_stopping: bool | str
+    validation_fraction: float
+    n_iter_no_change: int
+    warm_start: bool
+    random_state: Any
+    verbose: int
+
+    # -- what subclasses implement ------------------------------------------------------------
+
+    @abstractmethod
+    def _build_network(self) -> nn.Module: ...
+
+    @abstractmethod
+    def _validate(self, X: Any) -> Any: ...
+
+    @abstractmethod
+    def _inputs(self, X: Any) -> dict[str, Any]: ...
+
+    # -- shared steps -------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.architecture_["embed_width"])
+
+    def _predict(self, X: Any) -> dict[str, np.ndarray]:
+        """Run the network over a table; every output, row by row."""
+        from medfusion_sdk.training import predict_batches
+
+        check_is_fitted(self, "state_")
+        X = self._validate(X)
+        network = self._network()
+        return predict_batches(
+            network.predict, self._inputs(X), batch_size=self.batch_size, device=self.device
+        )
+
+    def _network(self) -> Any:
+        """The fitted module, rebuilt from ``state_`` where it isn't at hand."""
+        from medfusion_sdk.training import load_state
+
+        if getattr(self, "_module", None) is None:
+            module = self._build_network()
+            load_state(module, self.state_)
+            self._module = module.eval()
+        return self._module
+
+    def _torch_dtype(self, n_values: int) -> Any:
+        import torch
+
+        if self.dtype == "auto":
+            return torch.float64 if n_values <= _SMALL_TABLE else torch.float32
+        if self.dtype not in ("float32", "float64"):
+            raise ParameterError(
+                f"dtype must be 'auto', 'float32' or 'float64', got {self.dtype!r}."
+            )
+        return getattr(torch, self.dtype)
+
+    def _train(
+        self,
+        module: nn.Module,
+        table: TrainingTable,
+        data: dict[str, Any],
+        finish: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Train a module on a table's tensors; keeps ``history_``.
+
+        `finish` makes a trained module ready to predict: the one returned, and the one of each
+        epoch that a callback asks to see. Training without it is a mere preparation, of which
+        callbacks hear nothing.
+        """
+        import torch
+
+        from medfusion_sdk.training import train
+
+        config = self._config(len(table.weight))
+        floating = next(part.dtype for part in module.parameters() if part.requires_grad)
+        weight = torch.from_numpy(table.weight).to(floating)
+        parts: dict[str, Any] = {"data": data, "sample_weight": weight}
+        if config.early_stopping:
+            parts = self._hold_out(table, data, weight)
+        result = train(
+            module,
+            config=config,
+            seed=self._seed,
+            device=self.device,
+            callbacks=None if finish is None else self._callbacks(table, finish),
+            label=type(self).__name__,
+            **parts,
+        )
+        self.history_ = result.history
+        self.n_iter_ = result.n_epochs
+        return module if finish is None else finish(module)
+
+    def _callbacks(self, table: TrainingTable, finish: Callable[[Any], Any]) -> FitCallbacks:
+        from medfusion_sdk.training import FitCallbacks, module_to_state
+
+        def fitted_attributes(module: nn.Module) -> dict[str, Any]:
+            ready = finish(deepcopy(module).cpu().eval())
+            return {"state_": module_to_state(ready), "_module": ready}
+
+        names = getattr(self, "feature_names_in_", None)
+        return FitCallbacks(
+            self,
+            table.X if names is None else pd.DataFrame(table.X, columns=names),
+            table.targets.original,
+            sample_weight=table.sample_weight,
+            fitted_attributes=fitted_attributes,
+        )
+
+    def _config(self, n_rows: int) -> TrainingConfig:
+        stop = self.early_stopping
+        if stop == "auto":
+            stop = n_rows >= _EARLY_STOPPING_ROWS
+        return TrainingConfig(
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            lr=self.learning_rate,
+            optimizer="adam",
+            early_stopping=bool(stop),
+            n_iter_no_change=self.n_iter_no_change,
+            verbose=int(self.verbose),
+        )
+
+    def _hold_out(
+        self, table: TrainingTable, data: dict[str, Tensor], weight: Tensor
+    ) -> dict[str, Any]:
+        """Split the tensors for early stopping, stratified where y has single classes."""
+        codes = table.targets.codes
+        stratify = codes if codes.ndim == 1 and np.bincount(codes).min() > 1 else None
+        kept, held = train_test_split(
+            np.arange(len(weight)),
+            test_size=self.validation_fraction,
+            stratify=stratify,
+            random_state=self._seed,
+        )
+        return {
+            "data": {name: tensor[kept] for name, tensor in data.items()},
+            "sample_weight": weight[kept],
+            "validation": {name: tensor[held] for name, tensor in data.items()},
+            "validation_weight": weight[held],
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state = {name: value for name, value in state.items() if name != "_module"}
+        if "history_" in state:  # as arrays: skops has no form for DataFrames
+            state["history_"] = {name: x.to_numpy() for name, x in state["history_"].items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "history_" in state:
+            state = {**state, "history_": pd.DataFrame(state["history_"])}
+        super().__setstate__(state)
