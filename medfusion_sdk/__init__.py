@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
+    from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.tables import make_modality_transformer
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaCoMedClassifier",
+    "DualAdapterClassifier",
     "EmbeddingCache",
     "LabTest",
     "LabTextEncoder",
@@ -52,6 +54,7 @@ __all__ = [
 # Public name -> the submodule that defines it; a submodule of that name is public itself.
 _HOME = {
     "AdaCoMedClassifier": "estimators.adacomed",
+    "DualAdapterClassifier": "estimators.dual_adapter",
     "EmbeddingCache": "embedding_cache",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",

@@ -17,7 +17,13 @@ from medfusion_sdk.exceptions import CellError, ModalityError, ParameterError, S
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.readers.signal import read_signal
 
-__all__ = ["SignalReader", "TextReader", "default_signal_encoder", "require_primary"]
+__all__ = [
+    "SignalReader",
+    "as_series",
+    "default_signal_encoder",
+    "require_primary",
+    "text_encoders",
+]
 
 
 def default_signal_encoder(fs: float | None, duration: float | None, cache: Any) -> SignalEncoder:
@@ -180,81 +186,39 @@ class SignalReader:
         return signals, present
 
 
-class TextReader:
-    """Read the texts of a table: their token states, and the frozen vector of the whole text.
+def text_encoders(
+    estimator: Any, n_layers: int, dtype: str
+) -> tuple[TokenStateEncoder, TextEncoder]:
+    """Make what reads the texts, from an estimator's parameters.
 
     Parameters
     ----------
+    estimator : estimator
+        With the parameters of the dual adapter.
+    n_layers : int
+        Frozen layers below the first adapted one.
+    dtype : {"float32", "float64"}
+        Of the states.
+
+    Returns
+    -------
     states : TokenStateEncoder
-        Makes the token states.
+        Makes the token states of the textual-primary path.
     vector : TextEncoder
         Makes the vector that the temporal-primary path is given.
     """
-
-    def __init__(self, states: TokenStateEncoder, vector: TextEncoder) -> None:
-        self.states = states
-        self.vector = vector
-
-    @classmethod
-    def of(
-        cls, estimator: Any, n_layers: int, dtype: str, secondary: TextEncoder | None
-    ) -> TextReader:
-        """Build from an estimator's parameters.
-
-        Parameters
-        ----------
-        estimator : estimator
-            With the parameters of the dual adapter.
-        n_layers : int
-            Frozen layers below the first adapted one.
-        dtype : {"float32", "float64"}
-            Of the states.
-        secondary : TextEncoder or None
-            The user's; None takes the backbone itself.
-
-        Returns
-        -------
-        TextReader
-            Ready to read.
-        """
-        where = {
-            "revision": estimator.revision,
-            "allow_download": estimator.allow_download,
-            "device": estimator.device,
-            "cache": estimator.cache,
-        }
-        source = find_text_source(
-            estimator.backbone,
-            revision=estimator.revision,
-            allow_download=estimator.allow_download,
-        )
-        where["max_length"] = min(int(estimator.max_text_tokens), source.window)
-        states = TokenStateEncoder(estimator.backbone, n_layers=n_layers, dtype=dtype, **where)
-        if secondary is None:
-            pooling = source.pooling or "mean"
-            secondary = TextEncoder(estimator.backbone, pooling=pooling, **where)
-        return cls(states, clone(secondary))
-
-    def read(self, column: Column) -> tuple[list[np.ndarray | None], np.ndarray]:
-        """Read a column of texts.
-
-        Parameters
-        ----------
-        column : Column
-            Texts; None where missing.
-
-        Returns
-        -------
-        states : list of ndarray of shape (tokens, d), or None
-            Token states of each row.
-        vectors : ndarray of shape (n, width)
-            Frozen vectors, zero where missing.
-        """
-        series = pd.Series(
-            column.cells, index=pd.Index(column.rows), name=column.name, dtype=object
-        )
-        vectors = np.asarray(self.vector.transform(series))
-        return self.states.token_states(column), np.nan_to_num(vectors)
+    where: dict[str, Any] = {
+        name: getattr(estimator, name)
+        for name in ("backbone", "revision", "allow_download", "device", "cache")
+    }
+    source = find_text_source(
+        where["backbone"], revision=where["revision"], allow_download=where["allow_download"]
+    )
+    where["max_length"] = min(int(estimator.max_text_tokens), source.window)
+    states = TokenStateEncoder(n_layers=n_layers, dtype=dtype, **where)
+    if estimator.secondary_text_encoder is not None:
+        return states, clone(estimator.secondary_text_encoder)
+    return states, TextEncoder(pooling=source.pooling or "mean", **where)
 
 
 def require_primary(mode: str, has_signal: np.ndarray, has_text: np.ndarray, rows: Any) -> None:
@@ -283,3 +247,20 @@ def require_primary(mode: str, has_signal: np.ndarray, has_text: np.ndarray, row
             f"{lacking.size} row(s) have {what}: {shown}. Drop them; with mode={mode!r} there is "
             "nothing to learn or to predict from."
         )
+
+
+def as_series(column: Column) -> pd.Series:
+    """Make a Series of a column, for a transformer.
+
+    Parameters
+    ----------
+    column : Column
+        Cells.
+
+    Returns
+    -------
+    Series
+        The same cells, under the same labels.
+    """
+    index = pd.Index(column.rows)
+    return pd.Series(column.cells, index=index, name=column.name, dtype=object)

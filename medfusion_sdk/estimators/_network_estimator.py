@@ -71,7 +71,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
     dtype: str
     device: Any
     batch_size: Any
-    max_epochs: int
+    max_epochs: int | str
     learning_rate: float
     early_stopping: bool | str
     validation_fraction: float
@@ -181,24 +181,27 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             fitted_attributes=fitted_attributes,
         )
 
-    def _config(self, n_rows: int) -> TrainingConfig:
+    def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
         stop = self.early_stopping
         if stop == "auto":
             stop = n_rows >= _EARLY_STOPPING_ROWS
-        return TrainingConfig(
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.learning_rate,
-            optimizer="adam",
-            early_stopping=bool(stop),
-            n_iter_no_change=self.n_iter_no_change,
-            verbose=int(self.verbose),
-        )
+        settings = {
+            "max_epochs": self.max_epochs,
+            "batch_size": self.batch_size,
+            "lr": self.learning_rate,
+            "optimizer": "adam",
+            "early_stopping": bool(stop),
+            "n_iter_no_change": self.n_iter_no_change,
+            "verbose": int(self.verbose),
+        }
+        return TrainingConfig(**settings | changed)
 
     def _hold_out(
         self, table: TrainingTable, data: dict[str, Tensor], weight: Tensor
     ) -> dict[str, Any]:
         """Split the tensors for early stopping, stratified where y has single classes."""
+        import torch
+
         codes = table.targets.codes
         stratify = codes if codes.ndim == 1 and np.bincount(codes).min() > 1 else None
         kept, held = train_test_split(
@@ -207,10 +210,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             stratify=stratify,
             random_state=self._seed,
         )
+        kept, held = torch.from_numpy(kept), torch.from_numpy(held)
         return {
-            "data": {name: tensor[kept] for name, tensor in data.items()},
+            "data": {name: rows.index_select(0, kept) for name, rows in data.items()},
             "sample_weight": weight[kept],
-            "validation": {name: tensor[held] for name, tensor in data.items()},
+            "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
             "validation_weight": weight[held],
         }
 

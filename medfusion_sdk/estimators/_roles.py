@@ -65,7 +65,7 @@ def find_roles(X: Any, *, signal: Any, text: Any) -> Roles:
     Warns
     -----
     ModalityWarning
-        If columns that hold something else are left unread.
+        If both are found and columns that hold something else are left unread.
     """
     if not isinstance(X, pd.DataFrame):
         return Roles(block=list(range(X.shape[1])))
@@ -86,7 +86,7 @@ def find_roles(X: Any, *, signal: Any, text: Any) -> Roles:
         )
     read = {chosen_signal, chosen_text, *(found_block or [])}
     unread = [name for name in kinds if name not in read]
-    if unread and "auto" in (signal if isinstance(signal, str) else "", text):
+    if unread and all(isinstance(role, str) and role == "auto" for role in (signal, text)):
         warnings.warn(
             f"the columns {_shown(unread)} are not read: this method learns from one signal and "
             "one text. Select the two columns to say that this is meant.",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 from torch.utils.checkpoint import checkpoint
 
 from medfusion_sdk.nn.fusion import Combination
@@ -141,6 +142,9 @@ class DualAdapterNetwork(nn.Module):
         if shape.embedding_width:
             self.signal_token = nn.Linear(shape.embedding_width, width)
             self.series_vector: nn.Module = nn.Linear(shape.embedding_width, width)
+            # The L2 penalty on them starts from nothing, instead of having drawn weights to undo.
+            for part in (self.signal_token, self.series_vector):
+                nn.init.zeros_(part.weight)
         else:
             self.patches = PatchEmbedding(shape.n_channels, shape.patch_len, shape.stride, width)
             self.series_vector = TemporalEncoder(shape.n_channels, width)
@@ -256,6 +260,28 @@ class DualAdapterNetwork(nn.Module):
                 z, states, batch["has_signal"][:, None].expand(states.shape[:2])
             )
         return z
+
+    @torch.no_grad()
+    def frozen_readouts(self, tokens: Ragged) -> Tensor:
+        """Read texts out of the model without adapters, normalised without scale and shift.
+
+        Parameters
+        ----------
+        tokens : Ragged
+            Token states.
+
+        Returns
+        -------
+        Tensor of shape (B, d)
+            One vector per row; zero for rows without a token.
+        """
+        out = self.queries.new_zeros((len(tokens), self.lm.width))
+        for rows in length_buckets(tokens.lengths, min_tokens=4096):
+            states, mask = tokens.index_select(0, rows).padded()
+            for segment in self.upper:
+                states = segment(states, mask)
+            out[rows] = layer_norm(self._read(states, mask), (self.lm.width,))
+        return out
 
     def joint(self, batch: Batch) -> Tensor:
         """Run one sequence of both modalities, with adaptation tokens that carry neither.

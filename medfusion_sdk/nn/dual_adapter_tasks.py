@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from medfusion_sdk.nn.dual_adapter import TEXT, TS, Batch, DualAdapterNetwork, Paths
-from medfusion_sdk.nn.tasks import classification_loss, probabilities, weighted_mean
+from medfusion_sdk.nn.tasks import (
+    classification_loss,
+    l2_penalty,
+    probabilities,
+    weighted_mean,
+)
 
 __all__ = ["ContrastiveTask", "SupervisedTask", "info_nce"]
 
@@ -25,8 +30,9 @@ class SupervisedTask(nn.Module):
         Labels are independent.
     path_weight : float, default=0.0
         Weight of each path's own cross-entropy beside that of the combined scores.
-    alpha : float, default=0.0
-        L2 penalty ``alpha / 2`` on the head and on the maps of a frozen series embedding.
+    alpha, signal_alpha : float, default=0.0
+        L2 penalties, ``alpha / 2`` times the squared norm of the head, and of the maps of a frozen
+        series embedding.
     """
 
     def __init__(
@@ -37,12 +43,14 @@ class SupervisedTask(nn.Module):
         multilabel: bool,
         path_weight: float = 0.0,
         alpha: float = 0.0,
+        signal_alpha: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.multilabel = multilabel
         self.path_weight = path_weight
         self.alpha = alpha
+        self.signal_alpha = signal_alpha
         self.head = nn.Linear(network.combine.width, n_outputs)
 
     def forward(self, batch: Batch, weight: Tensor | None = None) -> dict[str, Tensor]:
@@ -114,12 +122,11 @@ class SupervisedTask(nn.Module):
         return {"loss": loss + self._penalty(), **parts}
 
     def _penalty(self) -> Tensor | float:
-        if not self.alpha:
-            return 0.0
-        maps = [self.head]
+        penalty = l2_penalty(self.head, self.alpha)
         if self.network.shape.embedding_width:
-            maps += [self.network.signal_token, self.network.series_vector]  # type: ignore[list-item]
-        return self.alpha / 2 * torch.stack([part.weight.square().sum() for part in maps]).sum()
+            for part in (self.network.signal_token, self.network.series_vector):
+                penalty = penalty + l2_penalty(part, self.signal_alpha)
+        return penalty
 
 
 class ContrastiveTask(nn.Module):

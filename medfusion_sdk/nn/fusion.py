@@ -87,6 +87,8 @@ class Combination(nn.Module):
         Tensor of shape (B, d)
             The vectors with what they read.
         """
+        if tokens.shape[1] == 0:
+            return z
         query = self.query(z).unflatten(-1, (self.n_heads, -1))[:, :, None]  # (B, H, 1, dh)
         key_value = self.key_value(tokens).unflatten(-1, (2, self.n_heads, -1))
         key, value = key_value.permute(2, 0, 3, 1, 4)

@@ -186,13 +186,14 @@ def test_adaptation_tokens_are_projected_by_the_blocks_own_matrices(lm, family):
 
 
 def test_embeddings_enter_as_the_models_own_do(lm):
-    ids, mask = batch()
+    ids, _ = batch()
     embedded = lm.backbone.model.get_input_embeddings()(ids)
-    by_vectors, by_ids = lm.segment(0, 2, embeds=True)(embedded), lm.segment(0, 2, embeds=True)(ids)
+    segment = lm.segment(0, 2, embeds=True)
+    by_vectors, by_ids = segment(embedded), segment(ids)
     np.testing.assert_allclose(by_vectors, by_ids, atol=1e-6)
 
 
 def test_unknown_kinds_of_model_are_refused():
     config = T5Config(vocab_size=10, d_model=8, d_kv=4, num_heads=2, num_layers=1, d_ff=8)
-    with pytest.raises(WeightsError, match="'t5'.*gpt2"):
+    with pytest.raises(WeightsError, match=r"'t5'.*gpt2"):
         LanguageModel(SimpleNamespace(model=T5EncoderModel(config)))

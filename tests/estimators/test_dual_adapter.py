@@ -1,0 +1,224 @@
+"""DualAdapterClassifier on cohort tables: roles, missing modalities, state, searches."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+
+from medfusion_sdk import DualAdapterClassifier, SignalEncoder, load_estimator, save_estimator
+from medfusion_sdk.backbones import standin_text
+from medfusion_sdk.datasets import load_ptbxl
+from medfusion_sdk.estimators._probe import logistic_head, standardisation
+from medfusion_sdk.estimators._targets import Targets
+from medfusion_sdk.exceptions import (
+    BackboneMismatchError,
+    ModalityError,
+    ModalityWarning,
+    ParameterError,
+    SignalError,
+)
+
+
+def dual(**parameters):
+    quick = {"backbone": "standin-text", "max_epochs": 2, "random_state": 0}
+    return DualAdapterClassifier(**quick | parameters)
+
+
+@pytest.fixture(scope="module")
+def records():
+    X, y = load_ptbxl(return_X_y=True)
+    return X[["ecg", "report"]].head(30), y["NORM"].head(30).to_numpy()
+
+
+@pytest.fixture(scope="module")
+def fitted(records):
+    return dual().fit(*records)
+
+
+@pytest.fixture(scope="module")
+def published(records):
+    """The paper's own reading of signals, on short ones."""
+    X, y = records
+    X = X.assign(ecg=[signal[:, :200] for signal in X["ecg"]])
+    model = dual(signal_encoder="cnn", adapter_layers=1, path_weight=0.0, alpha=0.0, probe=False)
+    return model.fit(X, y), X
+
+
+def test_finds_its_columns_and_says_what_it_leaves_unread(records):
+    X, y = records
+    model = dual().fit(X, y)
+    assert (model.signal_column_, model.text_column_) == ("ecg", "report")
+    with pytest.warns(ModalityWarning, match="'age'"):
+        dual().fit(X.assign(age=50.0), y)
+
+
+def test_asks_which_column_where_it_could_be_two(records):
+    X, y = records
+    two = X.assign(summary=X["report"])
+    with pytest.raises(ModalityError, match="text='report'"):
+        dual().fit(two, y)
+    with pytest.raises(ModalityError, match="signal='ecg'"):
+        dual().fit(X.assign(other=X["ecg"]), y)
+    chosen = dual(text="summary").fit(two, y)
+    np.testing.assert_array_equal(chosen.predict_proba(two), dual().fit(X, y).predict_proba(X))
+    with pytest.raises(ModalityError, match="no such column"):
+        dual(text="note").fit(X, y)
+    with pytest.raises(ModalityError, match="neither a signal nor a text"):
+        dual().fit(X.assign(ecg=None, report=None), y)
+
+
+def test_equal_seeds_give_equal_bits_and_state_holds_adapters_alone(records, fitted):
+    X, y = records
+    again = dual().fit(X, y)
+    assert all(np.array_equal(again.state_[k], v) for k, v in fitted.state_.items())
+    np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+    trained = sum(array.nbytes for array in fitted.state_.values())
+    assert not any("model." in name for name in fitted.state_)
+    assert len(pickle.dumps(fitted)) < 1.3 * trained + 20_000
+
+
+@pytest.mark.parametrize("kind", ["frozen", "published"])
+def test_predictions_depend_on_the_row_alone(records, fitted, published, kind):
+    model, X = (fitted, records[0]) if kind == "frozen" else published
+    whole = model.predict_proba(X)
+    order = np.random.default_rng(0).permutation(len(X))
+    np.testing.assert_allclose(model.predict_proba(X.iloc[order]), whole[order], atol=1e-5)
+    one_by_one = [model.predict_proba(X.iloc[[i]])[0] for i in range(4)]
+    np.testing.assert_allclose(one_by_one, whole[:4], atol=1e-5)
+    small = clone(model).set_params(batch_size=7)
+    for name, value in vars(model).items():
+        if name.endswith("_") or name.startswith("_"):
+            setattr(small, name, value)
+    np.testing.assert_allclose(small.predict_proba(X), whole, atol=1e-5)
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(model)).predict_proba(X), whole)
+
+
+@pytest.mark.parametrize("kind", ["frozen", "published"])
+def test_rows_may_lack_a_modality_but_not_both(records, fitted, published, kind):
+    model, X = (fitted, records[0].copy()) if kind == "frozen" else (published[0], published[1])
+    X = X.head(6).copy()
+    whole = model.predict_proba(X)
+    lacking = X.copy()
+    lacking.iloc[0, 1] = None
+    lacking.iloc[1, 0] = None
+    lacking.iloc[2, 1] = ""
+    found = model.predict_proba(lacking)
+    assert np.isfinite(found).all()
+    assert np.abs(found[:3] - whole[:3]).max() > 1e-4
+    np.testing.assert_allclose(found[3:], whole[3:], atol=1e-5)
+    lacking.iloc[0, 0] = None
+    with pytest.raises(ModalityError, match="neither signal nor text"):
+        model.predict_proba(lacking)
+    assert np.isfinite(dual().fit(lacking.iloc[1:], [0, 1, 0, 1, 0]).predict_proba(X)).all()
+
+
+def test_one_modality_alone_can_be_learnt_from(records):
+    X, y = records
+    for column in ("ecg", "report"):
+        model = dual().fit(X[[column]], y)
+        assert np.isfinite(model.predict_proba(X[[column]])).all()
+    with pytest.raises(ModalityError, match="no signal"):
+        dual(mode="ts_primary").fit(X.assign(ecg=[None, *X["ecg"].iloc[1:]]), y)
+
+
+def test_flattened_signal_is_the_signal(records, published):
+    model, X = published
+    flat = np.stack([signal.ravel() for signal in X["ecg"]])
+    names = [f"ecg__{i:04d}" for i in range(flat.shape[1])]
+    block = pd.DataFrame(flat, columns=names, index=X.index).assign(report=X["report"])
+    same = clone(model).set_params(signal="ecg", signal_shape=(12, 200)).fit(block, records[1])
+    np.testing.assert_allclose(same.predict_proba(block), model.predict_proba(X), atol=1e-6)
+    with pytest.raises(ParameterError, match="signal_shape"):
+        clone(same).set_params(signal_shape=(12, 199)).fit(block, records[1])
+
+
+def test_signals_of_other_lengths_are_refused_by_row(published):
+    model, X = published
+    X = X.copy()
+    X.iat[3, 0] = X.iat[3, 0][:, :150]
+    with pytest.raises(SignalError, match="12 of 150"):
+        model.predict(X)
+
+
+def test_patches_must_fit_signal_and_window(records):
+    X, y = records
+    with pytest.raises(ParameterError, match="patch_len=2000"):
+        dual(signal_encoder="cnn", patch_len=2000).fit(X, y)
+    with pytest.raises(ParameterError, match="500 patches"):
+        dual(signal_encoder="cnn", patch_len=2).fit(X, y)
+    with pytest.raises(ParameterError, match="adapter_layers=3"):
+        dual(adapter_layers=3).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["mode", "combine", "readout", "gate_activation"])
+def test_unknown_choices_are_refused(records, name):
+    with pytest.raises(ParameterError, match=name):
+        dual(**{name: "other"}).fit(*records)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"combine": "gate"},
+        {"combine": "concat"},
+        {"combine": "cross_attention"},
+        {"combine": "symmetric"},
+        {"share_gates": False, "gate_activation": "identity", "norm_secondary": True},
+        {"signal_encoder": SignalEncoder("standin-conv"), "readout": "cls", "lr_gamma": 0.5},
+        {"early_stopping": True, "class_weight": "balanced", "gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_variants_fit_and_come_back_from_disk(records, parameters, tmp_path):
+    X, y = records
+    model = dual(**parameters).fit(X, y)
+    assert model.transform(X).shape == (30, model._n_features_out)
+    save_estimator(model, tmp_path / "model")
+    np.testing.assert_allclose(
+        load_estimator(tmp_path / "model").predict_proba(X), model.predict_proba(X), atol=1e-6
+    )
+
+
+def test_saved_model_is_refused_on_another_backbone(fitted, tmp_path, monkeypatch):
+    save_estimator(fitted, tmp_path / "model")
+    other = dict(standin_text._CONFIG, intermediate_size=130)
+    monkeypatch.setattr(standin_text, "_CONFIG", other)
+    with pytest.raises(BackboneMismatchError, match="fingerprint"):
+        load_estimator(tmp_path / "model")
+
+
+def test_runs_in_a_grid_search_and_cross_validation(records):
+    X, y = records
+    search = GridSearchCV(dual(), {"adapter_len": [1, 5]}, cv=2, n_jobs=2).fit(X, y)
+    assert search.cv_results_["mean_test_score"].shape == (2,)
+    labels = np.column_stack([y, 1 - y, np.arange(30) % 2])
+    proba = cross_val_predict(dual(), X, labels, cv=2, method="predict_proba")
+    assert proba.shape == (30, 3)
+
+
+def test_head_starts_as_logistic_regression():
+    rng = np.random.default_rng(0)
+    z, weight = rng.normal(size=(80, 5)) * [1, 2, 3, 4, 5] + 1, rng.uniform(0.5, 2, 80)
+    y = (z[:, 0] + rng.normal(size=80) > 1).astype(int) + (z[:, 1] > 3)
+    scale, shift = standardisation(z, weight)
+    scaled = z * scale + shift
+    np.testing.assert_allclose(np.average(scaled, axis=0, weights=weight), 0, atol=1e-12)
+    np.testing.assert_allclose(np.average(scaled**2, axis=0, weights=weight), 1)
+    for target in (y, (y > 0).astype(int), np.column_stack([y > 0, y > 1, y < 0]).astype(int)):
+        coef, bias = logistic_head(scaled, Targets.encode(target), weight, C=0.3)
+        scores = scaled @ coef.T + bias
+        if target.ndim == 2:
+            assert (coef[2] == 0).all()  # a label that no row has
+            expected = LogisticRegression(C=0.3).fit(scaled, target[:, 0], weight)
+            np.testing.assert_allclose(scores[:, 0], expected.decision_function(scaled))
+            continue
+        expected = LogisticRegression(C=0.3, max_iter=1000).fit(scaled, target, weight)
+        exponential = np.exp(scores - scores.max(axis=1, keepdims=True))
+        proba = exponential / exponential.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(proba, expected.predict_proba(scaled), atol=1e-8)
