@@ -7,12 +7,15 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import check_X_y
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted, check_X_y
 
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._classifier import NetworkClassifier
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
+from medfusion_sdk.estimators._dual_explanations import explain_gates, explain_row
+from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
 
@@ -338,3 +341,38 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
             network, built["n_outputs"], multilabel=built["multilabel"], **training
         )
         return task.to(network.queries.dtype)
+
+    def explain(self, X: Any) -> pd.DataFrame:
+        """Tell how far each prediction came from the signal, the text, and one through the other.
+
+        Parameters
+        ----------
+        X : DataFrame or array
+            Table with the columns of the fit.
+
+        Returns
+        -------
+        DataFrame
+            One line per row and quantity: ``row``, ``quantity``, ``path``, ``layer``, ``head``,
+            ``position``, ``label``, ``value``. Quantities are ``gate`` (per layer and head, the
+            same for all rows, whose ``row`` is empty), ``probability``,
+            ``probability_temporal`` and ``probability_textual`` (of the paths that the row has),
+            ``share`` (per path and layer: norm of what the other modality added to the attention's
+            own output), and ``attribution`` (gradient times input of the highest score: per patch
+            of the signal, or one for a frozen signal token, and per token of the text).
+        """
+        import torch
+
+        check_is_fitted(self, "state_")
+        table = self._validate(X)
+        task = self._network().cpu()
+        inputs = self._inputs(table)
+        labels = list(self.label_names_)
+        parts = [explain_gates(task)]
+        for position, row in enumerate(row_labels(X)):
+            one = torch.tensor([position])
+            batch = {name: rows.index_select(0, one) for name, rows in inputs.items()}
+            parts.append(explain_row(task, batch, row, labels))
+        return pd.concat([part.astype(object) for part in parts], ignore_index=True).astype(
+            {"value": float}
+        )

@@ -222,3 +222,48 @@ def test_head_starts_as_logistic_regression():
         exponential = np.exp(scores - scores.max(axis=1, keepdims=True))
         proba = exponential / exponential.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(proba, expected.predict_proba(scaled), atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["frozen", "published"])
+def test_explanations_agree_with_the_prediction(records, fitted, published, kind):
+    model, X = (fitted, records[0]) if kind == "frozen" else published
+    X = X.head(3).copy()
+    X.iloc[1, 1] = None
+    told = model.explain(X)
+    by_quantity = dict(list(told.groupby("quantity")))
+    proba = by_quantity["probability"].pivot(index="row", columns="label", values="value")
+    np.testing.assert_allclose(proba.loc[X.index], model.predict_proba(X), atol=1e-6)
+    # The paths' mean score is the score; a row without a text has the other path's alone.
+    logits = {}
+    for path in ("temporal", "textual"):
+        table = by_quantity[f"probability_{path}"].pivot(
+            index="row", columns="label", values="value"
+        )
+        logits[path] = np.log(table.astype(float)).diff(axis=1).iloc[:, 1]
+    assert X.index[1] not in logits["textual"].index
+    combined = np.log(proba.astype(float)).diff(axis=1).iloc[:, 1]
+    expected = pd.concat(logits, axis=1).mean(axis=1)
+    np.testing.assert_allclose(combined, expected.loc[combined.index], atol=1e-5)
+    n_layers, n_heads = model.architecture_["adapter_layers"], 4
+    assert len(by_quantity["gate"]) == n_layers * n_heads
+    assert by_quantity["gate"]["value"].abs().max() < 1
+    assert (by_quantity["share"]["value"] >= 0).all()
+    positions = by_quantity["attribution"].groupby(["row", "path"]).size()
+    assert positions[X.index[0], "temporal"] == (1 if kind == "frozen" else 8)
+
+
+def test_signal_attribution_is_the_first_order_change_of_the_score(published):
+    model, X = published
+    X = X.head(1)
+    told = model.explain(X)
+    share = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]["value"]
+    scores, step = [], 1e-3
+    for factor in (1 - step, 1 + step):
+        # RevIN undoes a scaling of the whole; scale one patch.
+        signal = X["ecg"].iloc[0].astype(np.float64).copy()
+        signal[:, 50:75] *= factor
+        row = X.assign(ecg=[signal])
+        scores.append(model._predict(row)["logits"][0].astype(np.float64))
+    label = int(model._predict(X)["logits"][0].argmax())
+    slope = (scores[1] - scores[0])[label] / (2 * step)
+    assert share.iloc[2] == pytest.approx(slope, rel=0.05, abs=2e-4)
