@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.text import TextEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
+    from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.tables import make_modality_transformer
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaCoMedClassifier",
     "DualAdapterClassifier",
+    "DualAdapterEmbedder",
     "EmbeddingCache",
     "LabTest",
     "LabTextEncoder",
@@ -55,6 +57,7 @@ __all__ = [
 _HOME = {
     "AdaCoMedClassifier": "estimators.adacomed",
     "DualAdapterClassifier": "estimators.dual_adapter",
+    "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",

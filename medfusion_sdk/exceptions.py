@@ -78,7 +78,9 @@ class CellError(MedFusionError, ValueError):
     def __str__(self) -> str:
         if self.row is None and self.column is None:
             return self.message
-        return f"row {self.row!r}, column {self.column!r}: {self.message}"
+        # A label from a numeric index would be shown as np.int64(5).
+        row = self.row.item() if hasattr(self.row, "item") else self.row
+        return f"row {row!r}, column {self.column!r}: {self.message}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword arguments are lost by the default; worker processes send errors back pickled.

@@ -106,6 +106,11 @@ class LanguageModel:
         self.causal = self.family.causal
         self.window = int(getattr(config, "max_position_embeddings", 0)) or 2**31
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.backbone.device
+
     def segment(self, start: int, stop: int, *, embeds: bool = False) -> Segment:
         """Take some consecutive blocks.
 
@@ -254,6 +259,9 @@ class Segment(FrozenModule):
             return (adapter(heads, inputs[0]),)
 
         return hook
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Segment:
+        return self  # the weights are shared: what moves or casts them is the pool
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Segment:
         return Segment(*self._of)  # the weights stay shared

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Published methods as scikit-learn estimators, one public class per file."""

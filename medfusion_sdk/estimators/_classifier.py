@@ -32,13 +32,14 @@ class NetworkClassifier(
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit on a block table.
+        """Fit on a table.
 
         Parameters
         ----------
         X : DataFrame or array of shape (n_samples, n_features)
-            Block table with columns ``modality__feature``; an all-NaN block is a missing modality,
-            other NaN are imputed and flagged. A bare array is one modality.
+            The table that the class reads. In a block table, with columns ``modality__feature``, an
+            all-NaN block is a missing modality, other NaN are imputed and flagged, and a bare
+            array is one modality.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or 0/1 labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -70,8 +71,11 @@ class NetworkClassifier(
         self.multilabel_ = targets.multilabel
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        given = None if sample_weight is None else np.asarray(sample_weight)[counted]
-        self._fit_table(TrainingTable(X[counted], targets, weight[counted], given))
+        given = None
+        if sample_weight is not None:  # a single number is one weight for all
+            given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
+        held = self._held_out(int(counted.sum()), targets)
+        self._fit_table(TrainingTable(X[counted], targets, weight[counted], given, held))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -80,7 +84,7 @@ class NetworkClassifier(
         Parameters
         ----------
         X : DataFrame or array of shape (n_samples, n_features)
-            Block table with the columns of the fit.
+            Table with the columns of the fit.
 
         Returns
         -------
@@ -95,7 +99,7 @@ class NetworkClassifier(
         Parameters
         ----------
         X : DataFrame or array of shape (n_samples, n_features)
-            Block table with the columns of the fit.
+            Table with the columns of the fit.
 
         Returns
         -------
@@ -113,7 +117,7 @@ class NetworkClassifier(
         Parameters
         ----------
         X : DataFrame or array of shape (n_samples, n_features)
-            Block table with the columns of the fit.
+            Table with the columns of the fit.
 
         Returns
         -------
@@ -126,12 +130,12 @@ class NetworkClassifier(
         return self.classes_[proba.argmax(axis=1)]
 
     def transform(self, X: Any) -> np.ndarray:
-        """Fused representation whose linear head gives the class scores.
+        """Fused representation, which a linear head scores.
 
         Parameters
         ----------
         X : DataFrame or array of shape (n_samples, n_features)
-            Block table with the columns of the fit.
+            Table with the columns of the fit.
 
         Returns
         -------

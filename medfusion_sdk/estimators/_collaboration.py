@@ -125,19 +125,28 @@ def _small_encoder(small_model: Any) -> Any:
     return encoder
 
 
-def start_head(network: AdaCoMedNetwork, small_state: dict[str, np.ndarray]) -> None:
+def start_head(network: AdaCoMedNetwork, small_model: Any, classes: np.ndarray) -> None:
     """Start the head from the small model's (paper, section 3.3).
 
     Parameters
     ----------
     network : AdaCoMedNetwork
         Untrained.
-    small_state : dict of str to ndarray
-        The small model's weights.
+    small_model : SmallMultimodalClassifier
+        Fitted.
+    classes : ndarray
+        All classes; one that no row of the small path has starts from zero.
     """
     import torch
 
-    weight, bias = (torch.from_numpy(small_state[f"head.{part}"]) for part in ("weight", "bias"))
+    known = np.searchsorted(classes, small_model.classes_)
+    own = (small_model.state_[f"head.{part}"] for part in ("weight", "bias"))
+    weight, bias = (
+        torch.zeros(
+            (len(classes), *part.shape[1:]), dtype=torch.from_numpy(part).dtype
+        ).index_copy_(0, torch.from_numpy(known), torch.from_numpy(np.array(part)))
+        for part in own
+    )
     with torch.no_grad():
         if isinstance(network.project_small, torch.nn.Linear):
             projection = network.project_small

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
+from medfusion_sdk.backbones.text_source import TextSource, find_text_source
 from medfusion_sdk.estimators._dual_inputs import (
     SignalReader,
     as_series,
@@ -18,11 +19,15 @@ from medfusion_sdk.estimators._dual_inputs import (
     require_primary,
     text_encoders,
 )
-from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._network_estimator import (
+    NetworkEstimator,
+    TrainingTable,
+    UnlabelledTable,
+)
 from medfusion_sdk.estimators._networks import RowSpans, require
 from medfusion_sdk.estimators._roles import Roles, find_roles
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.exceptions import BackboneMismatchError, ModalityError, ParameterError
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.training import TrainingConfig
 
@@ -38,7 +43,7 @@ __all__ = ["DualAdapterBase"]
 # half a million weights has nothing to learn from there.
 _CNN_ROWS = 2000
 # Steps are what trains adapters; a full batch would give one per pass through the language model.
-_BATCH_ROWS, _SINGLE_BATCH_ROWS = 32, 64
+_SINGLE_BATCH_ROWS = 64
 # What "auto" epochs are: the published number with the published encoders; with frozen ones ten,
 # by cross-validation on the bundled PTB-XL records, and no fewer steps than these.
 _CNN_EPOCHS, _EMBEDDING_EPOCHS, _LEAST_STEPS = 40, 10, 100
@@ -46,6 +51,9 @@ _CNN_EPOCHS, _EMBEDDING_EPOCHS, _LEAST_STEPS = 40, 10, 100
 
 class DualAdapterBase(NetworkEstimator):
     """Reads a signal and a text column, and builds the adapted language model on them."""
+
+    # Published: 32 with labels.
+    _batch_rows = 32
 
     # -- the table ----------------------------------------------------------------------------
 
@@ -58,25 +66,41 @@ class DualAdapterBase(NetworkEstimator):
         if frame and not all(pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
+        if not reset and self.signal_block_ is None:
+            raise ModalityError(
+                f"fitted on a table with the columns {list(self.feature_names_in_)}; predict on a "
+                f"DataFrame that has them, not on a {type(X).__name__} of numbers."
+            )
         finite: Any = "allow-nan"
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite=finite, reset=reset)
-        return pd.DataFrame(values, columns=X.columns, index=X.index) if frame else values
+        named = frame and hasattr(self, "feature_names_in_")
+        return pd.DataFrame(values, columns=X.columns, index=X.index) if named else values
 
     def _reader(self) -> SignalReader:
         return SignalReader(
             Roles(self.signal_column_, self.signal_block_, self.text_column_),
-            signal_shape=self.signal_shape,
-            fs=self.fs,
-            duration=self.duration,
+            **self.reading_,
         )
 
     # -- fitting ------------------------------------------------------------------------------
 
-    def _prepare(self, table: TrainingTable) -> tuple[DualAdapterNetwork, dict[str, Any]]:
-        """Learn what there is to read, and build the network on it."""
+    def _prepare(
+        self, table: TrainingTable | UnlabelledTable, before: dict[str, np.ndarray] | None
+    ) -> tuple[DualAdapterNetwork, dict[str, Any]]:
+        """Learn what there is to read, and build the network on it.
+
+        `before` is the state to go on from; a module that goes on has its full width.
+        """
+        for name in ("patch_len", "adapter_len", "max_text_tokens"):
+            if not int(getattr(self, name)) >= 1:
+                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
+        if self.stride is not None and not int(self.stride) >= 1:
+            raise ParameterError(f"stride must be at least 1 or None, got {self.stride!r}.")
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
+        # Kept from fit, so that parameters set afterwards don't change a fitted model.
+        self.reading_ = {name: getattr(self, name) for name in ("signal_shape", "fs", "duration")}
         require("mode", self.mode, ("dual", "ts_primary", "text_primary"))
         self._fit_signal(table)
         lm = self._language_model(self._torch_dtype(self._n_values(table)))
@@ -87,11 +111,17 @@ class DualAdapterBase(NetworkEstimator):
             self.text_states_, self.text_encoder_ = text_encoders(
                 self, first, self.architecture_["dtype"]
             )
+            texts = read_column(table.X[roles.text])
+            if not texts.present:
+                raise ModalityError(
+                    f"column {roles.text!r} has no text in any row; leave it out with text=None."
+                )
+            self.text_encoder_.fit(as_series(texts))
         data = self._inputs(table.X)
         self.architecture_["text_width"] = data["text"].shape[1] if "text" in data else lm.width
         self._spans = None
         dims = {}
-        if self.architecture_["embedding_width"]:
+        if self.architecture_["embedding_width"] and before is None:
             x = data["signal"].numpy()
             present = data["has_signal"].numpy()[:, None]
             self._spans = RowSpans(x, present, [x.shape[1]])
@@ -99,7 +129,7 @@ class DualAdapterBase(NetworkEstimator):
             dims = {"embedding_width": self._spans.dims[0]}
         return self._seeded(lambda: self._make(lm, **dims)), data
 
-    def _fit_signal(self, table: TrainingTable) -> None:
+    def _fit_signal(self, table: TrainingTable | UnlabelledTable) -> None:
         """Decide how signals are read, and learn their scaling."""
         reader = self._reader()
         self.signal_encoder_, self.signal_scaling_, self.signal_shape_ = None, None, None
@@ -119,9 +149,10 @@ class DualAdapterBase(NetworkEstimator):
             column = reader.column(table.X)
             block = np.asarray(self.signal_encoder_.fit_transform(as_series(column)))
         present = ~np.isnan(block).all(axis=1)
+        learnt = table.kept[present[table.kept]]
         self.signal_scaling_ = BlockScaling.fit(
-            block[present],
-            table.weight[present],
+            block[learnt],
+            table.weight[learnt],
             feature_names=None,
             modalities={"signal": slice(None)},
             scaling="auto" if reader.is_embedding else "feature",
@@ -184,7 +215,7 @@ class DualAdapterBase(NetworkEstimator):
         vectors = np.nan_to_num(np.asarray(self.text_encoder_.transform(as_series(column))))
         return {"tokens": Ragged.of(states), "text": torch.from_numpy(vectors).to(dtype)}
 
-    def _n_values(self, table: TrainingTable) -> int:
+    def _n_values(self, table: TrainingTable | UnlabelledTable) -> int:
         # Only a table of numbers alone is computed in float64; a language model on real texts
         # would take twice as long for digits that nobody reads.
         only_numbers = self.text_column_ is None and self.signal_column_ is None
@@ -196,13 +227,22 @@ class DualAdapterBase(NetworkEstimator):
         from medfusion_sdk.backbones.devices import resolve_device
         from medfusion_sdk.backbones.language_model import LanguageModel
         from medfusion_sdk.backbones.text import borrow_text_backbone
-        from medfusion_sdk.backbones.text_source import find_text_source
 
-        source = find_text_source(
+        device = resolve_device(self.device)
+        return LanguageModel(borrow_text_backbone(self, self._source(), device, dtype))
+
+    def _source(self) -> TextSource:
+        return find_text_source(
             self.backbone, revision=self.revision, allow_download=self.allow_download
         )
-        device = resolve_device(self.device)
-        return LanguageModel(borrow_text_backbone(self, source, device, dtype))
+
+    def _network(self) -> Any:
+        from medfusion_sdk.backbones.devices import resolve_device
+
+        module = getattr(self, "_module", None)
+        if module is not None and module.network.lm.device != resolve_device(self.device):
+            self._module = None  # built anew on the copy that lies there
+        return super()._network()
 
     def _architecture(self, lm: LanguageModel) -> dict[str, Any]:
         scaling = self.signal_scaling_
@@ -233,6 +273,7 @@ class DualAdapterBase(NetworkEstimator):
         require("gate_activation", self.gate_activation, ("tanh", "identity"))
         dtype = next(lm.backbone.model.parameters()).dtype
         return {
+            "backbone": self._source().fingerprint,
             "n_channels": shape[0],
             "embedding_width": 0 if scaling is None else sum(scaling.dims),
             "mode": self.mode,
@@ -268,10 +309,16 @@ class DualAdapterBase(NetworkEstimator):
             for layer in (network.signal_token, network.series_vector):
                 widen(layer, self._spans.bases[0])  # type: ignore[arg-type]
 
+    def _keep_state(self) -> None:
+        from medfusion_sdk.training import module_to_state
+
+        self.state_ = module_to_state(self._module)
+        del self._spans
+
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
         batch_size, max_epochs = self.batch_size, self.max_epochs
         if batch_size == "auto":
-            batch_size = n_rows if n_rows <= _SINGLE_BATCH_ROWS else _BATCH_ROWS
+            batch_size = n_rows if n_rows <= _SINGLE_BATCH_ROWS else self._batch_rows
         if max_epochs == "auto":
             frozen = self.architecture_["embedding_width"]
             steps = -(-n_rows // int(batch_size))
@@ -290,6 +337,13 @@ class DualAdapterBase(NetworkEstimator):
     def _build_network(self) -> nn.Module:
         import torch
 
+        found, expected = self._source(), self.architecture_["backbone"]
+        if found.fingerprint != expected:
+            raise BackboneMismatchError(
+                f"backbone={self.backbone!r} isn't the language model that these adapters were "
+                f"trained in (fingerprint {found.fingerprint[:12]}, trained in {expected[:12]}). "
+                "Put the original one in place, or train again."
+            )
         lm = self._language_model(getattr(torch, self.architecture_["dtype"]))
         return self._with_task(self._make(lm))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
 
+from medfusion_sdk.estimators._networks import require
 from medfusion_sdk.estimators._targets import Targets
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from medfusion_sdk.training import FitCallbacks
 
-__all__ = ["NetworkEstimator", "TrainingTable"]
+__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable"]
 
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
@@ -46,12 +47,66 @@ class TrainingTable:
         Sample weight times class weight.
     sample_weight : ndarray of shape (n,) or None
         Sample weight as it was given.
+    held : ndarray of int or None
+        Positions of the rows that early stopping judges by; nothing may be learnt from them.
     """
 
     X: np.ndarray
     targets: Targets
     weight: np.ndarray
     sample_weight: np.ndarray | None = None
+    held: np.ndarray | None = None
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Positions of the rows to learn from."""
+        rows = np.arange(len(self.weight))
+        return rows if self.held is None else np.delete(rows, self.held)
+
+    def take(self, rows: np.ndarray) -> TrainingTable:
+        """Take some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool
+            Which.
+
+        Returns
+        -------
+        TrainingTable
+            Those rows, none of them held out.
+        """
+        X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
+        targets = replace(self.targets, codes=self.targets.codes[rows])
+        given = None if self.sample_weight is None else self.sample_weight[rows]
+        return TrainingTable(X, targets, self.weight[rows], given)
+
+
+@dataclass(frozen=True)
+class UnlabelledTable:
+    """Rows to learn from without targets; all count alike.
+
+    Attributes
+    ----------
+    X : ndarray or DataFrame
+        The rows.
+    """
+
+    X: Any
+    targets: None = None
+    sample_weight: None = None
+    held: np.ndarray | None = None
+
+    @property
+    def weight(self) -> np.ndarray:
+        """One for each row."""
+        return np.ones(len(self.X))
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Positions of the rows to learn from."""
+        rows = np.arange(len(self.X))
+        return rows if self.held is None else np.delete(rows, self.held)
 
 
 class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
@@ -79,6 +134,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
     warm_start: bool
     random_state: Any
     verbose: int
+    _seed: int
 
     # -- what subclasses implement ------------------------------------------------------------
 
@@ -132,7 +188,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
     def _train(
         self,
         module: nn.Module,
-        table: TrainingTable,
+        table: TrainingTable | UnlabelledTable,
         data: dict[str, Any],
         finish: Callable[[Any], Any] | None = None,
     ) -> Any:
@@ -150,8 +206,8 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         floating = next(part.dtype for part in module.parameters() if part.requires_grad)
         weight = torch.from_numpy(table.weight).to(floating)
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
-        if config.early_stopping:
-            parts = self._hold_out(table, data, weight)
+        if table.held is not None:
+            parts = _split(table, data, weight)
         result = train(
             module,
             config=config,
@@ -165,7 +221,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = result.n_epochs
         return module if finish is None else finish(module)
 
-    def _callbacks(self, table: TrainingTable, finish: Callable[[Any], Any]) -> FitCallbacks:
+    def _callbacks(
+        self, table: TrainingTable | UnlabelledTable, finish: Callable[[Any], Any]
+    ) -> FitCallbacks:
         from medfusion_sdk.training import FitCallbacks, module_to_state
 
         def fitted_attributes(module: nn.Module) -> dict[str, Any]:
@@ -176,47 +234,43 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         return FitCallbacks(
             self,
             table.X if names is None else pd.DataFrame(table.X, columns=names),
-            table.targets.original,
+            None if table.targets is None else table.targets.original,
             sample_weight=table.sample_weight,
             fitted_attributes=fitted_attributes,
         )
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
-        stop = self.early_stopping
-        if stop == "auto":
-            stop = n_rows >= _EARLY_STOPPING_ROWS
         settings = {
             "max_epochs": self.max_epochs,
             "batch_size": self.batch_size,
             "lr": self.learning_rate,
             "optimizer": "adam",
-            "early_stopping": bool(stop),
+            "early_stopping": self._stops_early(n_rows),
             "n_iter_no_change": self.n_iter_no_change,
             "verbose": int(self.verbose),
         }
         return TrainingConfig(**settings | changed)
 
-    def _hold_out(
-        self, table: TrainingTable, data: dict[str, Tensor], weight: Tensor
-    ) -> dict[str, Any]:
-        """Split the tensors for early stopping, stratified where y has single classes."""
-        import torch
+    def _stops_early(self, n_rows: int) -> bool:
+        require("early_stopping", self.early_stopping, (True, False, "auto"))
+        if self.early_stopping == "auto":
+            return n_rows >= _EARLY_STOPPING_ROWS
+        return bool(self.early_stopping)
 
-        codes = table.targets.codes
-        stratify = codes if codes.ndim == 1 and np.bincount(codes).min() > 1 else None
-        kept, held = train_test_split(
-            np.arange(len(weight)),
+    def _held_out(self, n_rows: int, targets: Targets | None = None) -> np.ndarray | None:
+        """Choose the rows for early stopping, stratified where y has single classes."""
+        if not self._stops_early(n_rows):
+            return None
+        stratify = None
+        if targets is not None and not targets.multilabel and np.bincount(targets.codes).min() > 1:
+            stratify = targets.codes
+        _, held = train_test_split(
+            np.arange(n_rows),
             test_size=self.validation_fraction,
             stratify=stratify,
             random_state=self._seed,
         )
-        kept, held = torch.from_numpy(kept), torch.from_numpy(held)
-        return {
-            "data": {name: rows.index_select(0, kept) for name, rows in data.items()},
-            "sample_weight": weight[kept],
-            "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
-            "validation_weight": weight[held],
-        }
+        return held
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -229,3 +283,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         if "history_" in state:
             state = {**state, "history_": pd.DataFrame(state["history_"])}
         super().__setstate__(state)
+
+
+def _split(
+    table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor
+) -> dict[str, Any]:
+    """Part the tensors into those to learn from and those that early stopping judges by."""
+    import torch
+
+    kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
+    return {
+        "data": {name: rows.index_select(0, kept) for name, rows in data.items()},
+        "sample_weight": weight[kept],
+        "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
+        "validation_weight": weight[held],
+    }

@@ -163,11 +163,11 @@ def fit_small_path(
         )
     path = SmallPath(blocks, model)
     model.set_params(modalities=path.positions)
+    if model.random_state is None:
+        model.set_params(random_state=estimator._seed)
     if given is None:
         inherited = ("scaling", "dtype", "device", "batch_size", "max_epochs")
-        model.set_params(
-            random_state=estimator._seed, **{name: getattr(estimator, name) for name in inherited}
-        )
+        model.set_params(**{name: getattr(estimator, name) for name in inherited})
     X = table.X[rows][:, path.columns]
     model.fit(X, table.targets.original[rows], sample_weight=table.weight[rows])
     return path

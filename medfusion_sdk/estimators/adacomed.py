@@ -63,8 +63,8 @@ class AdaCoMedClassifier(BlockClassifier):
     small_model : SmallMultimodalClassifier, "precomputed" or None, default=None
         Pretrained on the same rows before the collaboration. None takes a
         :class:`SmallMultimodalClassifier` with its defaults and this estimator's `random_state`,
-        `dtype`, `device` and `class_weight`. "precomputed": the modality of `small_modalities` is
-        e_small itself.
+        `scaling`, `dtype`, `device`, `batch_size` and `max_epochs`. "precomputed": the modality of
+        `small_modalities` is e_small itself.
     large_modalities, small_modalities : list of str or None, default=None
         Modalities that each path reads; None is all of them. A row that has none for a path is
         predicted by the other.
@@ -260,18 +260,19 @@ class AdaCoMedClassifier(BlockClassifier):
                 "max_subset_size, for example to 2."
             )
         small = select_blocks(blocks, self.small_modalities, "small_modalities")
-        self._small = fit_small_path(self, table, small)
+        learning = table.take(table.kept)
+        self._small = fit_small_path(self, learning, small)
         self.small_model_ = self._small.model
-        has_large = has_any(table.X, large)
+        has_large = has_any(learning.X, large)
         self._scaling = BlockScaling.fit(
-            table.X[has_large],
-            table.weight[has_large],
+            learning.X[has_large],
+            learning.weight[has_large],
             feature_names=None,
             modalities=large,
             scaling=self.scaling,
         )
         self.modalities_ = list(large)
-        network, data = self._start(table, has_large)
+        network, data = self._start(table, has_any(table.X, large))
 
         def finish(trained: AdaCoMedNetwork) -> AdaCoMedNetwork:
             if self.inference_similarity == "bank":
@@ -311,7 +312,7 @@ class AdaCoMedClassifier(BlockClassifier):
             inputs = self._spans.project(x)
             network = seeded_module(partial(build, self._spans.dims), self._seed, dtype)
             if self.small_model_ is not None and self.init_head_from_small:
-                start_head(network, self.small_model_.state_)
+                start_head(network, self.small_model_, table.targets.classes)
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
         network.measure_norm(data, torch.from_numpy(table.weight).to(dtype))

@@ -17,6 +17,7 @@ from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._dual_explanations import explain_gates, explain_row
 from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
+from medfusion_sdk.estimators._networks import resume
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
 
     With fewer than 2,000 rows the defaults aren't the paper's: the signal enters as a frozen
     MiniRocket embedding, and the head starts as logistic regression on the frozen text. The
-    method's page says why. ``signal_encoder="cnn", probe=False, path_weight=0.0, alpha=0.0`` is
-    the published method.
+    method's page says why, and which settings are the published method.
 
     Parameters
     ----------
@@ -280,9 +280,8 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         return X, y
 
     def _fit_table(self, table: TrainingTable) -> None:
-        from medfusion_sdk.training import module_to_state
-
-        network, data = self._prepare(table)
+        before = getattr(self, "state_", None) if self.warm_start else None
+        network, data = self._prepare(table, before)
         self.architecture_ |= {
             "n_outputs": len(table.targets.classes),
             "multilabel": table.targets.multilabel,
@@ -298,7 +297,8 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
             )
         )
         reads_texts_alone = self.mode != "ts_primary" and self.combine != "symmetric"
-        if self.probe and "tokens" in data and reads_texts_alone:
+        goes_on = resume(task, before)
+        if self.probe and "tokens" in data and reads_texts_alone and not goes_on:
             self._start_head(task, table, data)
 
         def finish(trained: SupervisedTask) -> SupervisedTask:
@@ -306,14 +306,15 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
             return trained
 
         self._module = self._train(task, table, data, finish)
-        self.state_ = module_to_state(self._module)
-        del self._spans
+        self._keep_state()
 
     def _start_head(self, task: SupervisedTask, table: TrainingTable, data: dict[str, Any]) -> None:
         """Probe the frozen texts: standardise their read-outs, and begin with the best head."""
         import torch
 
-        rows = np.flatnonzero(data["has_text"].numpy())
+        rows = table.kept[data["has_text"].numpy()[table.kept]]
+        if not rows.size:
+            return
         z = task.network.frozen_readouts(data["tokens"]).double().numpy()[rows]
         weight, codes = table.weight[rows], table.targets.codes[rows]
         scale, shift = standardisation(z, weight)
@@ -363,10 +364,14 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         """
         import torch
 
+        from medfusion_sdk.backbones.devices import resolve_device
+        from medfusion_sdk.training.batches import move
+
         check_is_fitted(self, "state_")
         table = self._validate(X)
-        task = self._network().cpu()
-        inputs = self._inputs(table)
+        device = resolve_device(self.device)
+        task = self._network().to(device)
+        inputs = move(self._inputs(table), device)
         labels = list(self.label_names_)
         parts = [explain_gates(task)]
         for position, row in enumerate(row_labels(X)):

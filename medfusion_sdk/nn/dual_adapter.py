@@ -34,6 +34,10 @@ class FrozenLM(Protocol):
     width: int
     causal: bool
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+
     def segment(self, start: int, stop: int, *, embeds: bool = False) -> nn.Module:
         """Blocks ``start`` to ``stop - 1``, as a module of (states, mask, adapters)."""
 
@@ -277,10 +281,11 @@ class DualAdapterNetwork(nn.Module):
         """
         out = self.queries.new_zeros((len(tokens), self.lm.width))
         for rows in length_buckets(tokens.lengths, min_tokens=4096):
-            states, mask = tokens.index_select(0, rows).padded()
+            states, mask = tokens.index_select(0, rows).to(self.lm.device).padded()
             for segment in self.upper:
                 states = segment(states, mask)
-            out[rows] = layer_norm(self._read(states, mask), (self.lm.width,))
+            read = layer_norm(self._read(states, mask), (self.lm.width,))
+            out[rows.to(out.device)] = read.to(out.device)
         return out
 
     def joint(self, batch: Batch) -> Tensor:

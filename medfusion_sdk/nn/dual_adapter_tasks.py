@@ -167,6 +167,10 @@ class ContrastiveTask(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         for linear in self.projections:
             nn.init.normal_(linear.weight, std=0.01)  # type: ignore[arg-type]
+        if network.shape.embedding_width:
+            # From zero all rows would look alike, and nothing would tell them apart.
+            network.signal_token.reset_parameters()
+            network.series_vector.reset_parameters()  # type: ignore[operator]
         self.generator: torch.Generator | None = None  # seeded by the training engine
         self.between_counts = False
 
@@ -250,7 +254,7 @@ class ContrastiveTask(nn.Module):
 
     def _noisy(self, signal: Tensor) -> Tensor:
         noise = torch.randn(signal.shape, generator=self.generator, dtype=signal.dtype)
-        spread = signal.std(dim=-1, keepdim=True)
+        spread = signal.std(dim=-1, correction=0, keepdim=True)
         return signal + self.aug_noise * spread * noise.to(signal.device)
 
 

@@ -197,3 +197,9 @@ def test_unknown_kinds_of_model_are_refused():
     config = T5Config(vocab_size=10, d_model=8, d_kv=4, num_heads=2, num_layers=1, d_ff=8)
     with pytest.raises(WeightsError, match=r"'t5'.*gpt2"):
         LanguageModel(SimpleNamespace(model=T5EncoderModel(config)))
+
+
+def test_moving_or_casting_a_part_leaves_the_shared_model_alone(lm):
+    parent = torch.nn.Sequential(lm.segment(0, 2), torch.nn.Linear(2, 2)).double()
+    assert parent[1].weight.dtype == torch.float64
+    assert {weight.dtype for weight in lm.backbone.model.parameters()} == {torch.float32}

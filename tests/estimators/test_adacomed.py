@@ -342,3 +342,33 @@ def test_single_and_double_precision_agree(table):
         for dtype in ("float32", "float64")
     )
     np.testing.assert_allclose(single, double, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [small, adacomed])
+def test_early_stopping_judges_by_rows_that_nothing_was_learnt_from(make):
+    # On labels that are pure noise no held-out loss is better than ln 2, but for luck.
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 300)), rng.integers(0, 2, 200)
+    model = make(early_stopping=True, validation_fraction=0.3, max_epochs=5).fit(X, y)
+    assert model.history_.filter(regex="valid_(task|loss)").iloc[:, -1].min() > 0.6
+
+
+def test_class_that_the_small_path_never_sees_can_be_predicted():
+    X, _ = cohort(60, modalities=("a", "b"), missing={})
+    y = np.arange(60) % 3
+    X.loc[X.index[y == 2], [name for name in X if name.startswith("b__")]] = np.nan
+    model = adacomed(large_modalities=["a"], small_modalities=["b"]).fit(X, y)
+    assert model.predict_proba(X).shape == (60, 3)
+
+
+def test_seed_reaches_a_given_small_model():
+    X, y = cohort()
+    fits = [adacomed(small_model=small(random_state=None)).fit(X, y) for _ in range(2)]
+    np.testing.assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
+
+
+@pytest.mark.parametrize("make", [small, adacomed])
+def test_one_number_is_a_weight_for_all_rows(make):
+    X, y = cohort()
+    alike = make().fit(X, y, sample_weight=1.0)
+    np.testing.assert_array_equal(alike.predict_proba(X), make().fit(X, y).predict_proba(X))

@@ -267,3 +267,49 @@ def test_signal_attribution_is_the_first_order_change_of_the_score(published):
     label = int(model._predict(X)["logits"][0].argmax())
     slope = (scores[1] - scores[0])[label] / (2 * step)
     assert share.iloc[2] == pytest.approx(slope, rel=0.05, abs=2e-4)
+
+
+def test_adapters_are_refused_in_another_language_model(records, published):
+    X, y = records
+    model = dual().fit(X[["ecg"]], y)  # no text, and so no text encoder that would notice
+    copied = pickle.loads(pickle.dumps(model)).set_params(backbone="minilm")
+    with pytest.raises(BackboneMismatchError, match="minilm"):
+        copied.predict(X[["ecg"]])
+
+
+def test_parameters_set_after_fit_change_nothing(published):
+    model, X = published
+    whole = model.predict_proba(X)
+    changed = pickle.loads(pickle.dumps(model))
+    changed.set_params(signal_shape=(1, 7), duration=1.0, fs=50.0, patch_len=3, combine="gate")
+    np.testing.assert_array_equal(changed.predict_proba(X), whole)
+
+
+def test_warm_start_goes_on_from_the_last_fit(records):
+    X, y = records
+    model = dual(warm_start=True).fit(X, y)
+    first = {name: array.copy() for name, array in model.state_.items()}
+    model.set_params(learning_rate=1e-12).fit(X, y)
+    for name, array in model.state_.items():
+        np.testing.assert_allclose(array, first[name], atol=1e-6, err_msg=name)
+
+
+def test_early_stopping_keeps_its_rows_from_the_probe(records):
+    X, _ = records
+    X = pd.DataFrame({"report": [f"word{i} other{i % 7} more{i % 11}" for i in range(120)]})
+    y = np.random.default_rng(0).integers(0, 2, 120)
+    model = dual(early_stopping=True, validation_fraction=0.5, alpha=0.1).fit(X, y)
+    assert model.history_["valid_combined"].min() > 0.6
+
+
+def test_tables_that_do_not_fit_the_fitted_one_are_refused(records, fitted):
+    X, y = records
+    with pytest.raises(ModalityError, match="DataFrame"):
+        fitted.predict(np.zeros((2, 2)))
+    with pytest.raises(ModalityError, match="no text in any row"):
+        dual(text="report").fit(X.assign(report=None), y)
+    block = np.random.default_rng(0).normal(size=(30, 5))
+    by_array = dual().fit(block, y)
+    with pytest.warns(UserWarning, match="feature names"):
+        named = by_array.predict_proba(pd.DataFrame(block, columns=list("abcde")))
+    np.testing.assert_array_equal(named, by_array.predict_proba(block))

@@ -1,0 +1,250 @@
+"""DualAdapterEmbedder: MedualTime's representation, learnt without labels."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+
+from medfusion_sdk.encoders.signal import SignalEncoder
+from medfusion_sdk.encoders.text import TextEncoder
+from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
+from medfusion_sdk.estimators._network_estimator import UnlabelledTable
+from medfusion_sdk.estimators._networks import resume
+from medfusion_sdk.training import with_callbacks
+
+if TYPE_CHECKING:
+    from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
+    from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask
+
+__all__ = ["DualAdapterEmbedder"]
+
+
+class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DualAdapterBase):
+    """Embed a signal and a text together, by adapters that learnt without labels.
+
+    The two paths of :class:`DualAdapterClassifier`, each followed by ``z <- Lz + LN(Lz)`` and
+    scaled to length one. Each path learns to know a row by a noisy view of its signal among the
+    other rows of a batch (InfoNCE), and from some epoch on by the other path's view of it. The
+    embedding is the paths' mean; any classifier can follow.
+
+    Parameters
+    ----------
+    backbone : str or path, default="minilm"
+        Language model, as in :class:`DualAdapterClassifier`; so are all parameters not listed here.
+    aug_noise : float, default=0.5
+        Standard deviation of the noise on a signal's second view, in units of the signal's own.
+        Published command: 0.5.
+    temperature : float, default=0.1
+        Of InfoNCE. Published.
+    contrastive_weight : float, default=0.1
+        Weight of the terms between the paths. Published command.
+    contrastive_start : float, default=0.1
+        Share of the epochs before they count. Published command.
+    learning_rate : float, default=1e-3
+        Of AdamW. Published.
+    max_epochs : int or "auto", default=4
+        Passes over the rows. Published command.
+    batch_size : int or "auto", default="auto"
+        Rows per step, and so negatives per row; "auto" is the published 64.
+    signal, text, signal_shape, signal_encoder, secondary_text_encoder, fs, duration
+        What is read.
+    mode, combine, adapter_layers, adapter_len, patch_len, stride, share_gates, gate_activation
+        The network.
+    revin, secondary_revin, norm_secondary, readout, max_text_tokens
+        The network's inputs and read-outs.
+    weight_decay, lr_gamma, early_stopping, validation_fraction, n_iter_no_change, warm_start
+        The training.
+    gradient_checkpointing, revision, allow_download, dtype, device, cache, random_state, verbose
+        Where and how it is computed.
+
+    Attributes
+    ----------
+    signal_column_, text_column_ : object or None
+        The columns that are read.
+    state_ : dict of str to ndarray
+        Trained weights, nothing of the language model.
+    history_ : DataFrame
+        One row per epoch, with the losses of each path and between them.
+    n_iter_ : int
+        Epochs run.
+    n_features_in_ : int
+        Number of columns seen in fit.
+    feature_names_in_ : ndarray of str
+        Their names, where X had any.
+
+    References
+    ----------
+    .. [1] Ye, J. et al. "MedualTime: A Dual-Adapter Language Model for Medical Time Series-Text
+       Multimodal Learning". IJCAI 2025, arXiv 2406.06620.
+
+    Examples
+    --------
+    >>> from medfusion_sdk import DualAdapterEmbedder
+    >>> from medfusion_sdk.datasets import load_ptbxl
+    >>> X = load_ptbxl().data[["ecg", "report"]].head(20)
+    >>> embedder = DualAdapterEmbedder(backbone="standin-text", max_epochs=1, random_state=0)
+    >>> embedder.fit_transform(X).shape
+    (20, 64)
+    """
+
+    def __init__(
+        self,
+        backbone: str | PathLike[str] = "minilm",
+        *,
+        signal: Any = "auto",
+        text: str | None = "auto",
+        signal_shape: tuple[int, int] | None = None,
+        signal_encoder: str | SignalEncoder = "auto",
+        secondary_text_encoder: TextEncoder | None = None,
+        fs: float | None = 100.0,
+        duration: float | None = None,
+        mode: str = "dual",
+        combine: str = "mean",
+        adapter_layers: int | str = "auto",
+        adapter_len: int = 5,
+        patch_len: int = 25,
+        stride: int | None = None,
+        share_gates: bool = True,
+        gate_activation: str = "tanh",
+        revin: bool = True,
+        secondary_revin: bool = False,
+        norm_secondary: bool = False,
+        readout: str = "auto",
+        max_text_tokens: int = 256,
+        aug_noise: float = 0.5,
+        temperature: float = 0.1,
+        contrastive_weight: float = 0.1,
+        contrastive_start: float = 0.1,
+        weight_decay: float = 0.01,
+        learning_rate: float = 1e-3,
+        lr_gamma: float | None = None,
+        max_epochs: int | str = 4,
+        batch_size: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        gradient_checkpointing: bool = False,
+        revision: str | None = None,
+        allow_download: bool = False,
+        dtype: str = "auto",
+        device: str = "auto",
+        cache: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.signal = signal
+        self.text = text
+        self.signal_shape = signal_shape
+        self.signal_encoder = signal_encoder
+        self.secondary_text_encoder = secondary_text_encoder
+        self.fs = fs
+        self.duration = duration
+        self.mode = mode
+        self.combine = combine
+        self.adapter_layers = adapter_layers
+        self.adapter_len = adapter_len
+        self.patch_len = patch_len
+        self.stride = stride
+        self.share_gates = share_gates
+        self.gate_activation = gate_activation
+        self.revin = revin
+        self.secondary_revin = secondary_revin
+        self.norm_secondary = norm_secondary
+        self.readout = readout
+        self.max_text_tokens = max_text_tokens
+        self.aug_noise = aug_noise
+        self.temperature = temperature
+        self.contrastive_weight = contrastive_weight
+        self.contrastive_start = contrastive_start
+        self.weight_decay = weight_decay
+        self.learning_rate = learning_rate
+        self.lr_gamma = lr_gamma
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.gradient_checkpointing = gradient_checkpointing
+        self.revision = revision
+        self.allow_download = allow_download
+        self.dtype = dtype
+        self.device = device
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+
+    _batch_rows = 64
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from the rows alone.
+
+        Parameters
+        ----------
+        X : DataFrame or array
+            Cohort table with a signal and a text column, or numbers.
+        y : object, optional
+            Ignored.
+
+        Returns
+        -------
+        self
+            The fitted embedder.
+
+        Raises
+        ------
+        ModalityError
+            If the columns aren't found, or a row has neither modality.
+        TrainingError
+            If the loss stops being finite.
+        """
+        X = self._check_table(X, reset=True)
+        self._module = None
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        table = UnlabelledTable(X, held=self._held_out(len(X)))
+        before = getattr(self, "state_", None) if self.warm_start else None
+        network, data = self._prepare(table, before)
+        task = self._seeded(lambda: self._with_task(network))
+        resume(task, before)
+
+        def finish(trained: ContrastiveTask) -> ContrastiveTask:
+            self._widen(trained.network)
+            return trained
+
+        self._module = self._train(task, table, data, finish)
+        self._keep_state()
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array
+            Table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_dims)
+            One vector per row.
+        """
+        return self._predict(X)["embedding"]
+
+    def _with_task(self, network: DualAdapterNetwork) -> ContrastiveTask:
+        from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask
+
+        task = ContrastiveTask(
+            network,
+            temperature=self.temperature,
+            aug_noise=self.aug_noise,
+            contrastive_weight=self.contrastive_weight,
+            contrastive_start=self.contrastive_start,
+        )
+        return task.to(network.queries.dtype)
