@@ -43,6 +43,16 @@ def code_lines(source: str) -> set[int]:
     return lines
 
 
+def only_stores(body: list[ast.stmt]) -> bool:
+    """Tell a constructor that is as long as it has parameters: ``self.name = name`` each."""
+    return all(
+        isinstance(line, ast.Assign)
+        and isinstance(line.value, ast.Name)
+        and ast.unparse(line.targets[0]) == f"self.{line.value.id}"
+        for line in body
+    )
+
+
 def function_lengths(source: str) -> Iterator[tuple[int, str, int]]:
     """Yield line, name and code lines of each function's body, its docstring left out."""
     code = code_lines(source)
@@ -50,7 +60,7 @@ def function_lengths(source: str) -> Iterator[tuple[int, str, int]]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-        if body:
+        if body and not only_stores(body):
             first, last = body[0].lineno, body[-1].end_lineno or body[-1].lineno
             yield node.lineno, node.name, len(code & set(range(first, last + 1)))
 

@@ -146,8 +146,10 @@ class LanguageModel:
 
         Returns
         -------
-        keys, values : Tensor of shape (B, H, K, head width)
+        keys : Tensor of shape (B, H, K, head width)
             For every head; grouped key heads are repeated.
+        values : Tensor of shape (B, H, K, head width)
+            The same.
         """
         block = self.blocks[layer]
         return tuple(  # type: ignore[return-value]

@@ -48,6 +48,19 @@ _SINGLE_BATCH_ROWS = 64
 # by cross-validation on the bundled PTB-XL records, and no fewer steps than these.
 _CNN_EPOCHS, _EMBEDDING_EPOCHS, _LEAST_STEPS = 40, 10, 100
 
+# Parameters that the network's build takes as they are, kept from fit.
+_STORED = (
+    "mode",
+    "adapter_len",
+    "patch_len",
+    "combine",
+    "share_gates",
+    "gate_activation",
+    "revin",
+    "secondary_revin",
+    "norm_secondary",
+)
+
 
 class DualAdapterBase(NetworkEstimator):
     """Reads a signal and a text column, and builds the adapted language model on them."""
@@ -247,24 +260,6 @@ class DualAdapterBase(NetworkEstimator):
     def _architecture(self, lm: LanguageModel) -> dict[str, Any]:
         scaling = self.signal_scaling_
         shape = self.signal_shape_ or (1, self.patch_len)
-        layers = self.adapter_layers
-        if layers == "auto":
-            layers = min(2 if scaling is not None else 11, lm.n_layers)
-        if not 1 <= layers <= lm.n_layers:
-            raise ParameterError(
-                f"adapter_layers={self.adapter_layers}: the backbone has {lm.n_layers} layers."
-            )
-        stride = self.patch_len if self.stride is None else self.stride
-        n_patches = (shape[1] - self.patch_len) // stride + 1
-        if n_patches < 1:
-            raise ParameterError(
-                f"patch_len={self.patch_len} is longer than the signals ({shape[1]} samples)."
-            )
-        if n_patches > lm.window:
-            raise ParameterError(
-                f"{n_patches} patches, but the backbone reads {lm.window} tokens at most: raise "
-                f"patch_len ({self.patch_len}) or stride ({stride})."
-            )
         readout = self.readout
         if readout == "auto":
             readout = "last" if lm.causal else "mean"
@@ -272,29 +267,45 @@ class DualAdapterBase(NetworkEstimator):
         require("combine", self.combine, ("mean", "gate", "concat", "cross_attention", "symmetric"))
         require("gate_activation", self.gate_activation, ("tanh", "identity"))
         dtype = next(lm.backbone.model.parameters()).dtype
-        return {
+        return {name: getattr(self, name) for name in _STORED} | {
             "backbone": self._source().fingerprint,
             "n_channels": shape[0],
             "embedding_width": 0 if scaling is None else sum(scaling.dims),
-            "mode": self.mode,
-            "adapter_layers": layers,
-            "adapter_len": self.adapter_len,
-            "patch_len": self.patch_len,
-            "stride": stride,
-            "combine": self.combine,
-            "share_gates": self.share_gates,
-            "gate_activation": self.gate_activation,
-            "revin": self.revin,
-            "secondary_revin": self.secondary_revin,
-            "norm_secondary": self.norm_secondary,
+            "adapter_layers": self._adapted_layers(lm),
+            "stride": self._stride(shape[1], lm),
             "readout": readout,
             "width": lm.width,
             "embed_width": lm.width * (2 if self.combine == "concat" else 1),
             "dtype": str(dtype).removeprefix("torch."),
         }
 
+    def _adapted_layers(self, lm: LanguageModel) -> int:
+        layers = self.adapter_layers
+        if layers == "auto":
+            layers = min(2 if self.signal_scaling_ is not None else 11, lm.n_layers)
+        if not 1 <= layers <= lm.n_layers:
+            raise ParameterError(
+                f"adapter_layers={self.adapter_layers}: the backbone has {lm.n_layers} layers."
+            )
+        return int(layers)
+
+    def _stride(self, n_times: int, lm: LanguageModel) -> int:
+        stride = self.patch_len if self.stride is None else self.stride
+        if n_times < self.patch_len:
+            raise ParameterError(
+                f"patch_len={self.patch_len} is longer than the signals ({n_times} samples)."
+            )
+        n_patches = (n_times - self.patch_len) // stride + 1
+        if n_patches > lm.window:
+            raise ParameterError(
+                f"{n_patches} patches, but the backbone reads {lm.window} tokens at most: raise "
+                f"patch_len ({self.patch_len}) or stride ({stride})."
+            )
+        return int(stride)
+
     def _make(self, lm: LanguageModel, **changed: Any) -> DualAdapterNetwork:
-        from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork, DualAdapterShape
+        from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
+        from medfusion_sdk.nn.dual_adapter_shape import DualAdapterShape
 
         built = self.architecture_ | changed
         shape = DualAdapterShape(**{name: built[name] for name in DualAdapterShape._fields})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,6 @@ def explain_row(
     import torch
 
     from medfusion_sdk.nn.ragged import Ragged
-    from medfusion_sdk.nn.tasks import probabilities
 
     network = task.network
     inputs = dict(batch)
@@ -84,23 +83,12 @@ def explain_row(
         traced = network.traced
     finally:
         network.traced = None
-    lines: list[dict[str, Any]] = []
     present = out["present"][0].tolist()
     names = [name for name, there in zip(_PATHS, present, strict=True) if there]
-    scores = {"probability": out["logits"]}
-    scores |= {f"probability_{n}": out["path_logits"][:, _PATHS.index(n)] for n in names}
-    for quantity, logits in scores.items():
-        proba = probabilities(logits.detach(), task.multilabel)[0].tolist()
-        pairs = zip(labels, proba, strict=True)
-        lines += [{"quantity": quantity, "label": label, "value": p} for label, p in pairs]
-    for name, adapters in zip(names, traced, strict=False):
-        for i, adapter in enumerate(adapters):
-            assert adapter.share is not None
-            layer = network.first + i
-            share = adapter.share.item()
-            lines.append({"quantity": "share", "path": name, "layer": layer, "value": share})
-    for name, values in _attributions(task, inputs).items():
-        lines += [
+    lines = [
+        *_probabilities(task, out, names, labels),
+        *_shares(network.first, names, traced),
+        *(
             {
                 "quantity": "attribution",
                 "path": name,
@@ -108,9 +96,31 @@ def explain_row(
                 "label": labels[top],
                 "value": value,
             }
+            for name, values in _attributions(task, inputs).items()
             for position, value in enumerate(values.tolist())
-        ]
+        ),
+    ]
     return pd.DataFrame(lines).assign(row=row).reindex(columns=_COLUMNS)
+
+
+def _probabilities(
+    task: SupervisedTask, out: dict[str, Any], names: list[str], labels: Sequence[Any]
+) -> Iterator[dict[str, Any]]:
+    from medfusion_sdk.nn.tasks import probabilities
+
+    scores = {"probability": out["logits"]}
+    scores |= {f"probability_{n}": out["path_logits"][:, _PATHS.index(n)] for n in names}
+    for quantity, logits in scores.items():
+        proba = probabilities(logits.detach(), task.multilabel)[0].tolist()
+        for label, value in zip(labels, proba, strict=True):
+            yield {"quantity": quantity, "label": label, "value": value}
+
+
+def _shares(first: int, names: list[str], traced: list[Any]) -> Iterator[dict[str, Any]]:
+    for name, adapters in zip(names, traced, strict=False):
+        for i, adapter in enumerate(adapters):
+            share = adapter.share.item()
+            yield {"quantity": "share", "path": name, "layer": first + i, "value": share}
 
 
 def _leaves(inputs: dict[str, Any]) -> list[Any]:

@@ -34,7 +34,53 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
     Parameters
     ----------
     backbone : str or path, default="minilm"
-        Language model, as in :class:`DualAdapterClassifier`; so are all parameters not listed here.
+        Language model: a built-in name, a folder in the Hugging Face layout or a hub id; of the
+        GPT-2, BERT, RoBERTa, DistilBERT, ELECTRA, Llama, Mistral or Qwen2 kind. Published: GPT-2.
+    signal : "auto", str, list of str or None, default="auto"
+        Column of signals (arrays ``(channels, time)``, WFDB records, ``.npy`` files), or the
+        numeric columns that hold one flattened, or their prefix. "auto" finds it where there is
+        one; None leaves signals out.
+    text : "auto", str or None, default="auto"
+        Column of texts.
+    signal_shape : tuple of int or None, default=None
+        Channels and samples of a flattened signal. Without it numeric columns are taken for an
+        embedding of the signal that was made before.
+    signal_encoder : {"auto", "cnn"} or SignalEncoder, default="auto"
+        What reads the signal: "cnn" is the published patch embedding and residual CNN, trained
+        here; an encoder gives one frozen token. "auto" is the former from 2,000 rows on, below it
+        ``SignalEncoder(view="beats")``.
+    secondary_text_encoder : TextEncoder or None, default=None
+        Frozen encoder of the text that the temporal-primary path is given. Published:
+        ClinicalBERT; None takes the backbone itself.
+    fs : float or None, default=100.0
+        Samples per second that signals are resampled to; None leaves them as they are.
+    duration : float or None, default=None
+        Seconds: longer signals keep their beginning, shorter ones are followed by zeros.
+    mode : {"dual", "ts_primary", "text_primary"}, default="dual"
+        Both paths, or one of them (the paper's ablations).
+    combine : {"mean", "gate", "concat", "cross_attention", "symmetric"}, default="mean"
+        How the read-outs become one: MedualTime's mean, a sigmoid gate per feature, end to end,
+        after attention to the other modality's tokens, or one sequence of both modalities.
+    adapter_layers : int or "auto", default="auto"
+        Adapted top layers. "auto": the published 11 with patches, 2 with a frozen token.
+    adapter_len : int, default=5
+        Adaptation tokens per layer.
+    patch_len : int, default=25
+        Samples per patch.
+    stride : int or None, default=None
+        Samples between patches; None is `patch_len`.
+    share_gates : bool, default=True
+        One set of gates for both paths, as in the published code.
+    gate_activation : {"tanh", "identity"}, default="tanh"
+        On the gates.
+    revin, secondary_revin : bool, default=True, False
+        Whether each channel of a signal is normalised before patches are cut, and before the CNN.
+    norm_secondary : bool, default=False
+        Whether the text vector is layer-normalised; published: no.
+    readout : {"auto", "last", "cls", "mean"}, default="auto"
+        Which token states are read out: the last for causal models, else the mean.
+    max_text_tokens : int, default=256
+        Tokens per text at most; the head of a longer one is kept.
     aug_noise : float, default=0.5
         Standard deviation of the noise on a signal's second view, in units of the signal's own.
         Published command: 0.5.
@@ -44,22 +90,41 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         Weight of the terms between the paths. Published command.
     contrastive_start : float, default=0.1
         Share of the epochs before they count. Published command.
+    weight_decay : float, default=0.01
+        Of AdamW.
     learning_rate : float, default=1e-3
-        Of AdamW. Published.
+        Of AdamW, lowered to zero by a cosine, or as `lr_gamma` says.
+    lr_gamma : float or None, default=None
+        Factor on the rate after each epoch; published: 0.5 for five classes, 0.85 for four.
     max_epochs : int or "auto", default=4
-        Passes over the rows. Published command.
+        Passes over the rows. Published command: 4.
     batch_size : int or "auto", default="auto"
         Rows per step, and so negatives per row; "auto" is the published 64.
-    signal, text, signal_shape, signal_encoder, secondary_text_encoder, fs, duration
-        What is read.
-    mode, combine, adapter_layers, adapter_len, patch_len, stride, share_gates, gate_activation
-        The network.
-    revin, secondary_revin, norm_secondary, readout, max_text_tokens
-        The network's inputs and read-outs.
-    weight_decay, lr_gamma, early_stopping, validation_fraction, n_iter_no_change, warm_start
-        The training.
-    gradient_checkpointing, revision, allow_download, dtype, device, cache, random_state, verbose
-        Where and how it is computed.
+    early_stopping : bool or "auto", default="auto"
+        Hold rows out and stop when their loss no longer falls; "auto" from 10,000 rows on.
+    validation_fraction : float, default=0.1
+        Held-out share for early stopping.
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+    warm_start : bool, default=False
+        Start from the last fit's weights where the shapes agree.
+    gradient_checkpointing : bool, default=False
+        Compute the blocks' inner states twice instead of keeping them, for small memory.
+    revision : str or None, default=None
+        Branch, tag or commit of a hub model.
+    allow_download : bool, default=False
+        Whether a hub model may be fetched.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        "auto" is float32; float64 for tables of numbers alone up to 50,000 values.
+    device : str, default="auto"
+        "auto": CUDA if there is one, else CPU.
+    cache : EmbeddingCache, path or None, default=None
+        Where the frozen parts are kept: text vectors, token states below the first adapted layer,
+        signal embeddings.
+    random_state : int, RandomState or None, default=None
+        Equal values give bit-identical fits on the CPU.
+    verbose : int, default=0
+        1 shows a progress bar.
 
     Attributes
     ----------

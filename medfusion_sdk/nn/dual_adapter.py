@@ -7,90 +7,24 @@ text; the textual-primary path runs the text, with tokens that carry the series.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from torch.utils.checkpoint import checkpoint
 
+from medfusion_sdk.nn.dual_adapter_shape import DualAdapterShape, LanguageModelParts
 from medfusion_sdk.nn.fusion import Combination
 from medfusion_sdk.nn.gated_attention import GATE_ACTIVATIONS, GatedAttention
 from medfusion_sdk.nn.ragged import Ragged, length_buckets
 from medfusion_sdk.nn.temporal import PatchEmbedding, TemporalEncoder, revin
 
-__all__ = ["DualAdapterNetwork", "DualAdapterShape", "FrozenLM", "Paths"]
+__all__ = ["DualAdapterNetwork", "Paths"]
 
 TS, TEXT = 0, 1
 #: Tensors of shape (B, ...), and tokens as :class:`Ragged`.
 Batch = dict[str, Any]
-
-
-class FrozenLM(Protocol):
-    """What the network asks of a language model; see ``backbones.language_model``."""
-
-    n_layers: int
-    n_heads: int
-    width: int
-    causal: bool
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights lie."""
-
-    def segment(self, start: int, stop: int, *, embeds: bool = False) -> nn.Module:
-        """Blocks ``start`` to ``stop - 1``, as a module of (states, mask, adapters)."""
-
-    def keys_values(self, layer: int, tokens: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
-        """Adaptation tokens ``tokens + common`` as keys and values of a block."""
-
-
-class DualAdapterShape(NamedTuple):
-    """What the network's build depends on, as plain values.
-
-    Attributes
-    ----------
-    n_channels : int
-        Channels V of the series.
-    embedding_width : int
-        Width of a frozen series embedding that takes the place of patches and CNN; 0 for these.
-    text_width : int
-        Width of the frozen text vector that the temporal-primary path is given.
-    mode : str
-        "dual", "ts_primary" or "text_primary": which paths there are.
-    adapter_layers, adapter_len : int
-        Adapted top layers L_a, and adaptation tokens K in each.
-    patch_len, stride : int
-        In samples.
-    combine : str
-        How the paths' vectors become one.
-    share_gates : bool
-        One set of gates for both paths.
-    gate_activation : str
-        "tanh" or "identity".
-    revin, secondary_revin : bool
-        Whether the patches, and what the CNN reads, are normalised within each series.
-    norm_secondary : bool
-        Whether the text vector is layer-normalised.
-    readout : str
-        "last", "cls" or "mean".
-    """
-
-    n_channels: int
-    embedding_width: int
-    text_width: int
-    mode: str
-    adapter_layers: int
-    adapter_len: int
-    patch_len: int
-    stride: int
-    combine: str
-    share_gates: bool
-    gate_activation: str
-    revin: bool
-    secondary_revin: bool
-    norm_secondary: bool
-    readout: str
 
 
 class Paths(NamedTuple):
@@ -117,7 +51,7 @@ class DualAdapterNetwork(nn.Module):
 
     Parameters
     ----------
-    lm : FrozenLM
+    lm : LanguageModelParts
         The language model; its weights are no parameters of this network's state.
     shape : DualAdapterShape
         The build.
@@ -127,7 +61,11 @@ class DualAdapterNetwork(nn.Module):
     """
 
     def __init__(
-        self, lm: FrozenLM, shape: DualAdapterShape, *, gradient_checkpointing: bool = False
+        self,
+        lm: LanguageModelParts,
+        shape: DualAdapterShape,
+        *,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.lm = lm

@@ -10,7 +10,8 @@ import torch
 from transformers import GPT2Config, GPT2Model
 
 from medfusion_sdk.backbones.language_model import LanguageModel
-from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork, DualAdapterShape
+from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
+from medfusion_sdk.nn.dual_adapter_shape import DualAdapterShape
 from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask, SupervisedTask, info_nce
 from medfusion_sdk.nn.ragged import Ragged
 from medfusion_sdk.nn.temporal import PatchEmbedding, TemporalEncoder, revin
@@ -93,6 +94,7 @@ def test_paper_configuration_has_the_published_number_of_weights():
         n_heads=12,
         width=768,
         causal=True,
+        device=torch.device("cpu"),
         segment=lambda *_, **__: torch.nn.Identity(),
     )
     shape = SHAPE | {
