@@ -22,6 +22,7 @@ class BlockClassifier(NetworkClassifier):
     modalities: Any
     scaling: Any
     alpha: float
+    _scaling: BlockScaling
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         return validate_data(
@@ -30,6 +31,15 @@ class BlockClassifier(NetworkClassifier):
 
     def _validate(self, X: Any) -> np.ndarray:
         return validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+
+    def _absent(self, X: np.ndarray) -> list[str]:
+        return [
+            name for name, columns in self._read_blocks().items() if np.isnan(X[:, columns]).all()
+        ]
+
+    def _read_blocks(self) -> dict[str, np.ndarray]:
+        """Column positions of each modality that is read."""
+        return self._scaling.blocks
 
     def _check_left_out(self, X: np.ndarray, counted: np.ndarray) -> None:
         names = getattr(self, "feature_names_in_", None)

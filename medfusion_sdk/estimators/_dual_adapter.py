@@ -179,6 +179,14 @@ class DualAdapterBase(NetworkEstimator):
 
     # -- reading ------------------------------------------------------------------------------
 
+    def _absent(self, X: Any) -> list[str]:
+        named = [name for name in (self.signal_column_, self.text_column_) if name is not None]
+        absent = [str(name) for name in named if not read_column(X[name]).present]
+        block = self.signal_block_
+        if block is not None and np.isnan(self._reader().embeddings(X)).all():
+            absent.append("signal")
+        return absent
+
     def _inputs(self, X: Any) -> dict[str, Any]:
         import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk.estimators._networks import require
 from medfusion_sdk.estimators._targets import Targets
-from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.exceptions import ModalityWarning, ParameterError
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
     @abstractmethod
     def _inputs(self, X: Any) -> dict[str, Any]: ...
 
+    @abstractmethod
+    def _absent(self, X: Any) -> list[str]:
+        """Name the modalities of the fit that no row of a validated table has."""
+
     # -- shared steps -------------------------------------------------------------------------
 
     @property
@@ -159,6 +164,13 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
 
         check_is_fitted(self, "state_")
         X = self._validate(X)
+        absent = self._absent(X) if len(X) > 1 else []  # one patient alone often lacks something
+        if absent:
+            warnings.warn(
+                f"no row has the modalities {absent}: predictions come from the others alone.",
+                ModalityWarning,
+                stacklevel=3,
+            )
         network = self._network()
         return predict_batches(
             network.predict, self._inputs(X), batch_size=self.batch_size, device=self.device

@@ -345,6 +345,9 @@ class AdaCoMedClassifier(BlockClassifier):
 
     # -- prediction ---------------------------------------------------------------------------
 
+    def _read_blocks(self) -> dict[str, np.ndarray]:
+        return self._small.blocks | self._scaling.blocks
+
     def _inputs(self, X: np.ndarray) -> dict[str, Tensor]:
         import torch
 

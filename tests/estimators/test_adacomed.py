@@ -126,7 +126,8 @@ def test_row_of_one_path_is_predicted_by_it(table, strategy, freeze_small):
     only_small[[c for c in X if c.startswith("ecg")]] = np.nan
     only_small["labs__0000"] = 0.0
     for rows, w_large, path in ((only_large, 1.0, "large"), (only_small, 0.0, "small")):
-        told = model.explain(rows)
+        with pytest.warns(ModalityWarning, match="no row has"):
+            told = model.explain(rows)
         assert (quantity(told, "w_large") == w_large).all()
         np.testing.assert_allclose(
             quantity(told, "probability"), quantity(told, f"probability_{path}"), atol=1e-12
@@ -372,3 +373,14 @@ def test_one_number_is_a_weight_for_all_rows(make):
     X, y = cohort()
     alike = make().fit(X, y, sample_weight=1.0)
     np.testing.assert_array_equal(alike.predict_proba(X), make().fit(X, y).predict_proba(X))
+
+
+@pytest.mark.parametrize("make", [small, adacomed])
+def test_modality_that_no_predicted_row_has_is_told(make):
+    X, y = cohort()
+    model = make().fit(X, y)
+    without = X.copy()
+    without[[name for name in X if name.startswith("note__")]] = np.nan
+    with pytest.warns(ModalityWarning, match=r"\['note'\]"):
+        model.predict_proba(without)
+    model.predict_proba(without.iloc[[0]])  # one patient may lack it

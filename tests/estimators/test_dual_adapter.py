@@ -313,3 +313,10 @@ def test_tables_that_do_not_fit_the_fitted_one_are_refused(records, fitted):
     with pytest.warns(UserWarning, match="feature names"):
         named = by_array.predict_proba(pd.DataFrame(block, columns=list("abcde")))
     np.testing.assert_array_equal(named, by_array.predict_proba(block))
+
+
+def test_modality_that_no_predicted_row_has_is_told(records, fitted):
+    X = records[0].head(5)
+    for column in X.columns:
+        with pytest.warns(ModalityWarning, match=column):
+            fitted.predict(X.assign(**{column: None}))
