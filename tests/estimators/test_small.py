@@ -59,9 +59,10 @@ def test_early_fusion_trains_encoders_first_and_head_after(table, monkeypatch):
     train = SmallMultimodalClassifier._train
 
     def spy(self, module, *arguments):
-        train(self, module, *arguments)
+        trained = train(self, module, *arguments)
         weights = [layer.weight.detach().clone() for layer in module.encoders]
         seen.append((module.fusion, weights, module.head.weight.detach().clone()))
+        return trained
 
     monkeypatch.setattr(SmallMultimodalClassifier, "_train", spy)
     small(fusion="early").fit(X, y)
