@@ -42,9 +42,12 @@ class BlockClassifier(NetworkClassifier):
         return self._scaling.blocks
 
     def _check_left_out(self, X: np.ndarray, counted: np.ndarray) -> None:
+        presence_mask(np.where(counted[:, None], X, 0.0), self._all_blocks(X))
+
+    def _all_blocks(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Column positions of each modality of the table."""
         names = getattr(self, "feature_names_in_", None)
-        blocks = group_blocks(names, X.shape[1], self.modalities)
-        presence_mask(np.where(counted[:, None], X, 0.0), blocks)
+        return group_blocks(names, X.shape[1], self.modalities)
 
     def _fit_scaling(self, table: TrainingTable, modalities: Any) -> BlockScaling:
         return BlockScaling.fit(

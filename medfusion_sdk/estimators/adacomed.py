@@ -252,7 +252,7 @@ class AdaCoMedClassifier(BlockClassifier):
         from medfusion_sdk.training import module_to_state
 
         check_collaboration(self)
-        blocks = self._all_blocks(table)
+        blocks = self._all_blocks(table.X)
         large = select_blocks(blocks, self.large_modalities, "large_modalities")
         if len(large) > _MAX_MODALITIES and self.max_subset_size is None:
             raise ParameterError(
@@ -285,12 +285,6 @@ class AdaCoMedClassifier(BlockClassifier):
         self.similarity_ = self._module.running_similarity.item()
         self.state_ = module_to_state(self._module)
         del self._spans
-
-    def _all_blocks(self, table: TrainingTable) -> dict[str, np.ndarray]:
-        from medfusion_sdk.tables import group_blocks
-
-        names = getattr(self, "feature_names_in_", None)
-        return group_blocks(names, table.X.shape[1], self.modalities)
 
     def _start(
         self, table: TrainingTable, has_large: np.ndarray
