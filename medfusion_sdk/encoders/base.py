@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -38,7 +39,7 @@ _ON_ERROR = ("raise", "missing")
 _last_errors: WeakKeyDictionary[BaseEncoder, pd.DataFrame] = WeakKeyDictionary()
 
 
-class BaseEncoder(TransformerMixin, BaseEstimator):
+class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
     """Encode one raw column as a float32 block; subclasses say how.
 
     The data go one way: column -> cells -> digests -> cache or (read -> batch -> network) -> block.
@@ -157,22 +158,22 @@ class BaseEncoder(TransformerMixin, BaseEstimator):
 
     # -- what subclasses implement ------------------------------------------------------------
 
-    def _configuration(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _configuration(self) -> dict[str, Any]: ...
 
-    def _weights_fingerprint(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _weights_fingerprint(self) -> str: ...
 
-    def _n_features(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _n_features(self) -> int: ...
 
-    def _item_digest(self, cell: Any) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def _item_digest(self, cell: Any) -> bytes: ...
 
+    @abstractmethod
     def _encode(
         self, cells: Sequence[Any], run: _Run
-    ) -> Iterable[tuple[Sequence[int], np.ndarray]]:
-        raise NotImplementedError
+    ) -> Iterable[tuple[Sequence[int], np.ndarray]]: ...
 
     def _fit_column(self, column: Column) -> None:
         """Learn from the training column; most encoders are frozen and learn nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from medfusion_sdk.estimators._network_estimator import (
     TrainingTable,
     UnlabelledTable,
 )
-from medfusion_sdk.estimators._networks import RowSpans, require
+from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module
 from medfusion_sdk.estimators._roles import Roles, find_roles
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import BackboneMismatchError, ModalityError, ParameterError
@@ -116,7 +117,8 @@ class DualAdapterBase(NetworkEstimator):
         self.reading_ = {name: getattr(self, name) for name in ("signal_shape", "fs", "duration")}
         require("mode", self.mode, ("dual", "ts_primary", "text_primary"))
         self._fit_signal(table)
-        lm = self._language_model(self._torch_dtype(self._n_values(table)))
+        dtype = self._torch_dtype(self._n_values(table))
+        lm = self._language_model(dtype)
         self.architecture_ = self._architecture(lm)
         first = lm.n_layers - self.architecture_["adapter_layers"]
         self.text_states_, self.text_encoder_ = None, None
@@ -140,7 +142,7 @@ class DualAdapterBase(NetworkEstimator):
             self._spans = RowSpans(x, present, [x.shape[1]])
             data["signal"] = data["signal"].new_tensor(self._spans.project(x))
             dims = {"embedding_width": self._spans.dims[0]}
-        return self._seeded(lambda: self._make(lm, **dims)), data
+        return seeded_module(lambda: self._make(lm, **dims), self._seed, dtype), data
 
     def _fit_signal(self, table: TrainingTable | UnlabelledTable) -> None:
         """Decide how signals are read, and learn their scaling."""
@@ -170,12 +172,6 @@ class DualAdapterBase(NetworkEstimator):
             modalities={"signal": slice(None)},
             scaling="auto" if reader.is_embedding else "feature",
         )
-
-    def _seeded(self, build: Any) -> Any:
-        from medfusion_sdk.training.randomness import seeded_initialisation
-
-        with seeded_initialisation(self._seed):
-            return build()
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -266,13 +262,15 @@ class DualAdapterBase(NetworkEstimator):
         return super()._network()
 
     def _architecture(self, lm: LanguageModel) -> dict[str, Any]:
+        from medfusion_sdk.nn.fusion import COMBINATIONS
+
         scaling = self.signal_scaling_
         shape = self.signal_shape_ or (1, self.patch_len)
         readout = self.readout
         if readout == "auto":
             readout = "last" if lm.causal else "mean"
         require("readout", readout, ("last", "cls", "mean"))
-        require("combine", self.combine, ("mean", "gate", "concat", "cross_attention", "symmetric"))
+        require("combine", self.combine, COMBINATIONS)
         require("gate_activation", self.gate_activation, ("tanh", "identity"))
         dtype = next(lm.backbone.model.parameters()).dtype
         return {name: getattr(self, name) for name in _STORED} | {
@@ -298,12 +296,14 @@ class DualAdapterBase(NetworkEstimator):
         return int(layers)
 
     def _stride(self, n_times: int, lm: LanguageModel) -> int:
+        from medfusion_sdk.nn.temporal import count_patches
+
         stride = self.patch_len if self.stride is None else self.stride
         if n_times < self.patch_len:
             raise ParameterError(
                 f"patch_len={self.patch_len} is longer than the signals ({n_times} samples)."
             )
-        n_patches = (n_times - self.patch_len) // stride + 1
+        n_patches = count_patches(n_times, self.patch_len, stride)
         if n_patches > lm.window:
             raise ParameterError(
                 f"{n_patches} patches, but the backbone reads {lm.window} tokens at most: raise "
@@ -352,6 +352,10 @@ class DualAdapterBase(NetworkEstimator):
             weight_decay=self.weight_decay,
             **decay | changed,
         )
+
+    @abstractmethod
+    def _with_task(self, network: DualAdapterNetwork) -> nn.Module:
+        """Put what is learnt on top of the paths."""
 
     def _build_network(self) -> nn.Module:
         import torch

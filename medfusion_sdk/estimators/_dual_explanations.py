@@ -130,6 +130,8 @@ def _leaves(inputs: dict[str, Any]) -> list[Any]:
 
 def _attributions(task: SupervisedTask, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
     """Gradient times input, summed over each patch of the signal and each token of the text."""
+    from medfusion_sdk.nn.temporal import count_patches
+
     shape, found = task.network.shape, {}
     for leaf in _leaves(inputs):
         if leaf.grad is None:  # a path that there isn't
@@ -142,7 +144,7 @@ def _attributions(task: SupervisedTask, inputs: dict[str, Any]) -> dict[str, np.
         else:
             # The series' share through both paths, by the patch that a sample belongs to.
             samples = product[0].sum(axis=0)
-            n_patches = (len(samples) - shape.patch_len) // shape.stride + 1
+            n_patches = count_patches(len(samples), shape.patch_len, shape.stride)
             begin = len(samples) - shape.patch_len - shape.stride * (n_patches - 1)
             starts = begin + shape.stride * np.arange(n_patches)
             found["temporal"] = np.array([samples[s : s + shape.patch_len].sum() for s in starts])

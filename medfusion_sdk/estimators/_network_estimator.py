@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -110,7 +110,7 @@ class UnlabelledTable:
         return rows if self.held is None else np.delete(rows, self.held)
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
+class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators that keep their weights as arrays.
 
     A subclass implements ``_build_network`` (an untrained module from ``architecture_``),

@@ -17,7 +17,7 @@ from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._dual_explanations import explain_gates, explain_row
 from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import resume
+from medfusion_sdk.estimators._networks import resume, seeded_module
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
 
 if TYPE_CHECKING:
@@ -288,13 +288,15 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         }
         data["target"] = self._target_tensor(table.targets, network.queries.dtype)
         total = table.weight.sum()
-        task = self._seeded(
+        task = seeded_module(
             lambda: self._with_task(
                 network,
                 path_weight=self.path_weight,
                 alpha=self.alpha / total,
                 signal_alpha=self.signal_alpha / total,
-            )
+            ),
+            self._seed,
+            network.queries.dtype,
         )
         reads_texts_alone = self.mode != "ts_primary" and self.combine != "symmetric"
         goes_on = resume(task, before)

@@ -13,7 +13,7 @@ from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._network_estimator import UnlabelledTable
-from medfusion_sdk.estimators._networks import resume
+from medfusion_sdk.estimators._networks import resume, seeded_module
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         table = UnlabelledTable(X, held=self._held_out(len(X)))
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)
-        task = self._seeded(lambda: self._with_task(network))
+        task = seeded_module(lambda: self._with_task(network), self._seed, network.queries.dtype)
         resume(task, before)
 
         def finish(trained: ContrastiveTask) -> ContrastiveTask:

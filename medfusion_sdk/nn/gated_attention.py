@@ -5,32 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["GATE_ACTIVATIONS", "AdaptationTokens", "GatedAttention"]
+__all__ = ["GATE_ACTIVATIONS", "GatedAttention"]
 
 GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda gate: gate,
 }
-
-
-class AdaptationTokens(nn.Module):
-    """The adaptation tokens of one path: ``P_l = Q_l + c``.
-
-    Parameters
-    ----------
-    n_layers : int
-        Adapted layers L_a.
-    n_tokens : int
-        Tokens per layer K.
-    width : int
-        Width d of the language model.
-    """
-
-    def __init__(self, n_layers: int, n_tokens: int, width: int) -> None:
-        super().__init__()
-        self.queries = nn.Parameter(torch.randn(n_layers, n_tokens, width))
 
 
 class GatedAttention:
