@@ -57,6 +57,9 @@ def describe_standin() -> dict[str, Any]:
     }
 
 
+_FIRST, _LAST = "[CLS]", "[SEP]"  # no word has brackets
+
+
 class HashingTokenizer:
     """Lower-case words and single punctuation marks, hashed to token ids.
 
@@ -84,10 +87,30 @@ class HashingTokenizer:
         list of int
             At least start and end.
         """
-        words = re.findall(r"\w+|[^\w\s]", text.lower())[: max(0, max_length - 2)]
         buckets = _CONFIG["vocab_size"] - _RESERVED
-        ids = [_RESERVED + zlib.crc32(word.encode()) % buckets for word in words]
-        return [_START, *ids, _END][:max_length]
+        ids = {_FIRST: _START, _LAST: _END}
+        return [
+            ids.get(token, _RESERVED + zlib.crc32(token.encode()) % buckets)
+            for token in self.tokens(text, max_length)
+        ]
+
+    def tokens(self, text: str, max_length: int) -> list[str]:
+        """Cut a text into its tokens.
+
+        Parameters
+        ----------
+        text : str
+            Any text.
+        max_length : int
+            Most tokens, start and end included.
+
+        Returns
+        -------
+        list of str
+            One per id of :meth:`encode`.
+        """
+        words = re.findall(r"\w+|[^\w\s]", text.lower())[: max(0, max_length - 2)]
+        return [_FIRST, *words, _LAST][:max_length]
 
 
 def build_standin() -> torch.nn.Module:

@@ -92,6 +92,25 @@ class TextBackbone(FrozenModule):
             )["input_ids"]
         return [ids or [self._blank_token()] for ids in encoded]
 
+    def tokens(self, text: str, max_length: int) -> list[str]:
+        """Cut a text into its tokens, as they read.
+
+        Parameters
+        ----------
+        text : str
+            Any text.
+        max_length : int
+            Most tokens, as in :meth:`tokenize`.
+
+        Returns
+        -------
+        list of str
+            One per token id.
+        """
+        if isinstance(self.tokenizer, HashingTokenizer):
+            return self.tokenizer.tokens(text, max_length)
+        return [self.tokenizer.decode([token]) for token in self.tokenize([text], max_length)[0]]
+
     def forward(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Compute the last layer's state of every token.
 

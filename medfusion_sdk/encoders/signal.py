@@ -205,6 +205,63 @@ class SignalEncoder(BaseEncoder):
                 if self.on_error == "raise":
                     raise error.located(column.rows[row], column.name) from error
 
+    # -- what the backbone sees ---------------------------------------------------------------
+
+    def view_signals(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the backbone sees of signals: cut or aligned, and standardised.
+
+        Parameters
+        ----------
+        X : Series, DataFrame of one column, or array
+            Signals, none of them missing.
+
+        Returns
+        -------
+        views : ndarray of shape (n_samples, channels, samples)
+            With ``view="beats"`` the median beat, 0.4 s before to 0.6 s after its R peak.
+        beside : ndarray of shape (n_samples, n)
+            Numbers that go beside the backbone's features: the rhythm, for beats.
+
+        Raises
+        ------
+        SignalError
+            For a signal that is missing or can't be read.
+        """
+        column = self._column(X, reset=False)
+        view, looks = self._signal_view(), []
+        for cell, row in zip(column.cells, column.rows, strict=True):
+            try:
+                looks.append(view.look(view.read(cell)))
+            except CellError as error:
+                raise error.located(row, column.name) from error
+        views, beside = zip(*looks, strict=True)
+        return np.stack(views), np.stack(beside)
+
+    def embed_views(self, views: np.ndarray, beside: np.ndarray) -> np.ndarray:
+        """Embed what :meth:`view_signals` returned, or a changed form of it.
+
+        Parameters
+        ----------
+        views : ndarray of shape (n_samples, channels, samples)
+            Standardised signals.
+        beside : ndarray of shape (n_samples, n)
+            Numbers that go beside the features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32
+            As :meth:`transform` would.
+        """
+        from medfusion_sdk.backbones.signal_networks import embed, rows_at_once
+
+        network, device = self._backbone(views.shape[1:])
+        size = rows_at_once(views.shape[-1], device)
+        parts = [
+            embed(network, views[start : start + size], device)
+            for start in range(0, len(views), size)
+        ]
+        return np.hstack([np.concatenate(parts), beside])
+
     # -- one cell, one batch ------------------------------------------------------------------
 
     def _signal_view(self) -> SignalView:
@@ -221,20 +278,27 @@ class SignalEncoder(BaseEncoder):
     def _item_digest(self, cell: Any) -> bytes:
         return signal_digest(cell)
 
-    def _encode(self, cells: Sequence[Any], run: _Run) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _backbone(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """Make the network for signals of a shape, on its device."""
         from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.backbones.signal_networks import embed, make_network, rows_at_once
+        from medfusion_sdk.backbones.signal_networks import make_network
 
         device = resolve_device(self.device)
+        biases = self.biases_ if self.fit_biases else None
+        network = make_network(
+            self.backbone, (shape[0], shape[1]), self.n_features, self.random_state, biases
+        )
+        return network.to(device), device
+
+    def _encode(self, cells: Sequence[Any], run: _Run) -> Iterator[tuple[list[int], np.ndarray]]:
+        from medfusion_sdk.backbones.signal_networks import embed, rows_at_once
+
         shape = getattr(self, "signal_shape_", None)
         if shape is None:
             # No cell could be read; reading each once more tells the run why.
             list(self._batches(cells, run, size=1))
             return
-        biases = self.biases_ if self.fit_biases else None
-        network = make_network(self.backbone, shape, self.n_features, self.random_state, biases).to(
-            device
-        )
+        network, device = self._backbone(shape)
         automatic = self.batch_size == "auto"
         size = rows_at_once(shape[1], device) if automatic else int(self.batch_size)
         for positions, seen, beside in self._batches(cells, run, size):

@@ -3,104 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.estimators._dual_inputs import as_series
+from medfusion_sdk.estimators._explanations import row_labels
+from medfusion_sdk.estimators._occlusion import occlusion, stretches
+from medfusion_sdk.readers.cells import Column, read_column
+
 if TYPE_CHECKING:
+    from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 
-__all__ = ["explain_gates", "explain_row"]
+__all__ = ["attributed_signal", "explain_table"]
 
 _PATHS = ("temporal", "textual")
-_COLUMNS = ["row", "quantity", "path", "layer", "head", "position", "label", "value"]
+_COLUMNS = ["row", "quantity", "path", "layer", "head", "position", "part", "label", "value"]
 
 
-def explain_gates(task: SupervisedTask) -> pd.DataFrame:
-    """Gate of each adapted layer and head, which is the same for all rows.
+def explain_table(model: DualAdapterClassifier, table: Any, rows: Sequence[Any]) -> pd.DataFrame:
+    """Explain the gates, and each row of a table.
 
     Parameters
     ----------
-    task : SupervisedTask
+    model : DualAdapterClassifier
         Fitted.
+    table : DataFrame or ndarray
+        Validated.
+    rows : sequence
+        Labels of its rows.
 
     Returns
     -------
     DataFrame
-        Quantity "gate": zero keeps the other modality out of a head.
+        One line per row and quantity.
     """
+    import torch
+
+    from medfusion_sdk.backbones.devices import resolve_device
+    from medfusion_sdk.training.batches import move
+
+    device = resolve_device(model.device)
+    task = model._network().to(device)
+    inputs = move(model._inputs(table), device)
+    parts = [_gates(task).assign(row=None)]
+    for position, row in enumerate(rows):
+        one = torch.tensor([position])
+        batch = {name: part.index_select(0, one) for name, part in inputs.items()}
+        lines = _lines(model, task, batch, table[position : position + 1])
+        parts.append(pd.DataFrame(lines).assign(row=row))
+    tidy = [part.reindex(columns=_COLUMNS).astype(object) for part in parts]
+    return pd.concat(tidy, ignore_index=True).astype({"value": float})
+
+
+def attributed_signal(
+    model: DualAdapterClassifier, X: Any
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Return what a model sees of one row's signal, and what each stretch of it is worth.
+
+    Parameters
+    ----------
+    model : DualAdapterClassifier
+        Fitted.
+    X : DataFrame or array of one row
+        The row.
+
+    Returns
+    -------
+    signal : ndarray of shape (channels, samples)
+        The series, or what its frozen encoder sees of it.
+    bounds : ndarray of int
+        Where stretches begin, and where the last one ends.
+    told : DataFrame
+        The row's attribution lines for the signal.
+    """
+    table = model._validate(X)
+    told = explain_table(model, table, row_labels(X))
+    told = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
+    if model.signal_encoder_ is None:
+        signal = model._inputs(table)["signal"][0].numpy()
+        return signal, _patch_bounds(model.architecture_, signal.shape[1]), told
+    signal = model.signal_encoder_.view_signals(_signal_of(model, table))[0][0]
+    return signal, stretches(model.signal_encoder_, signal.shape[1], model.patch_len), told
+
+
+def _gates(task: SupervisedTask) -> pd.DataFrame:
+    """Gate of each adapted layer and head, which is the same for all rows."""
     network = task.network
     gates = network.activate(network.gates).detach().cpu().double().numpy()
     paths = ["both"] if len(gates) == 1 else list(_PATHS)
-    lines = [
+    return pd.DataFrame(
         {"quantity": "gate", "path": path, "layer": network.first + i, "head": head, "value": value}
         for path, layers in zip(paths, gates, strict=True)
         for i, heads in enumerate(layers)
         for head, value in enumerate(heads)
-    ]
-    return pd.DataFrame(lines).reindex(columns=_COLUMNS)
+    )
 
 
-def explain_row(
-    task: SupervisedTask, batch: dict[str, Any], row: Any, labels: Sequence[Any]
-) -> pd.DataFrame:
-    """Probabilities, shares of the other modality and attributions of one row.
+def _lines(
+    model: DualAdapterClassifier, task: SupervisedTask, batch: dict[str, Any], row: Any
+) -> Iterator[dict[str, Any]]:
+    """Probabilities, shares of the other modality and attributions of one row."""
+    labels = list(model.label_names_)
+    inputs, out, traced = _traced(task, batch)
+    top = int(out["logits"].argmax())
+    names = [name for name, there in zip(_PATHS, out["present"][0].tolist(), strict=True) if there]
+    yield from _probabilities(task, out, names, labels)
+    yield from _shares(task.network.first, names, traced)
+    told = {"quantity": "attribution", "label": labels[top]}
+    if "tokens" in inputs and inputs["tokens"].values.grad is not None:
+        product = _product(inputs["tokens"].values).sum(axis=1)
+        for position, (token, value) in enumerate(zip(_tokens(model, row), product, strict=True)):
+            yield told | {"path": "textual", "position": position, "part": token, "value": value}
+    if "signal" in inputs and inputs["signal"].grad is not None:
+        for channel, position, value in _signal_worth(model, task, inputs, row, top):
+            yield told | {
+                "path": "temporal", "position": position, "part": channel, "value": value
+            }  # fmt: skip
 
-    Parameters
-    ----------
-    task : SupervisedTask
-        Fitted, in evaluation mode.
-    batch : dict of Tensor
-        One row.
-    row : object
-        Its label.
-    labels : sequence
-        Classes or label names.
 
-    Returns
-    -------
-    DataFrame
-        One line per quantity and place.
-    """
+def _traced(task: SupervisedTask, batch: dict[str, Any]) -> tuple[dict[str, Any], Any, list[Any]]:
+    """Run a row with its adapters traced, and the gradient of its highest score at its inputs."""
     import torch
 
     from medfusion_sdk.nn.ragged import Ragged
 
-    network = task.network
-    inputs = dict(batch)
-    for name in ("signal", "tokens"):
-        if name in inputs:
-            part = inputs[name]
-            values = (part.values if name == "tokens" else part).detach().requires_grad_()
-            inputs[name] = Ragged(values, part.lengths) if name == "tokens" else values
+    network, inputs = task.network, dict(batch)
+    leaves = []
+    if "signal" in batch and batch["has_signal"].all():
+        inputs["signal"] = batch["signal"].detach().requires_grad_()
+        leaves.append(inputs["signal"])
+    if "tokens" in batch and batch["has_text"].all():
+        values = batch["tokens"].values.detach().requires_grad_()
+        inputs["tokens"] = Ragged(values, batch["tokens"].lengths)
+        leaves.append(values)
     network.traced = []
     try:
         with torch.enable_grad():
             out = task(inputs)
-            top = int(out["logits"].argmax())
-            out["logits"][0, top].backward(inputs=_leaves(inputs))
-        traced = network.traced
+            out["logits"][0].max().backward(inputs=leaves)
+        return inputs, out, network.traced
     finally:
         network.traced = None
-    present = out["present"][0].tolist()
-    names = [name for name, there in zip(_PATHS, present, strict=True) if there]
-    lines = [
-        *_probabilities(task, out, names, labels),
-        *_shares(network.first, names, traced),
-        *(
-            {
-                "quantity": "attribution",
-                "path": name,
-                "position": position,
-                "label": labels[top],
-                "value": value,
-            }
-            for name, values in _attributions(task, inputs).items()
-            for position, value in enumerate(values.tolist())
-        ),
-    ]
-    return pd.DataFrame(lines).assign(row=row).reindex(columns=_COLUMNS)
 
 
 def _probabilities(
@@ -123,29 +170,55 @@ def _shares(first: int, names: list[str], traced: list[Any]) -> Iterator[dict[st
             yield {"quantity": "share", "path": name, "layer": first + i, "value": share}
 
 
-def _leaves(inputs: dict[str, Any]) -> list[Any]:
-    read = [inputs["signal"]] if "signal" in inputs and inputs["has_signal"].all() else []
-    return [*read, inputs["tokens"].values] if inputs["has_text"].all() else read
+def _product(leaf: Any) -> np.ndarray:
+    """Gradient times input."""
+    return (leaf.grad * leaf).detach().cpu().double().numpy()
 
 
-def _attributions(task: SupervisedTask, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Gradient times input, summed over each patch of the signal and each token of the text."""
+def _signal_worth(
+    model: DualAdapterClassifier, task: SupervisedTask, inputs: dict[str, Any], row: Any, label: int
+) -> Iterator[tuple[int | None, int, float]]:
+    """Channel (None: all), number of the stretch, and what it adds to the score, both paths."""
+    if model.signal_encoder_ is not None:
+        assert model.signal_scaling_ is not None
+        # No gradient goes through a frozen encoder's features to samples.
+        yield from occlusion(
+            model.signal_encoder_,
+            model.signal_scaling_,
+            task,
+            inputs,
+            _signal_of(model, row),
+            label=label,
+            patch_len=model.patch_len,
+        )
+        return
+    product = _product(inputs["signal"])[0]
+    if product.ndim == 1:  # an embedding that the table holds
+        yield None, 0, float(product.sum())
+        return
+    bounds = _patch_bounds(model.architecture_, product.shape[1])
+    for channel, samples in enumerate(product):
+        for i, (start, stop) in enumerate(pairwise(bounds)):
+            yield channel, i, float(samples[start:stop].sum())
+
+
+def _patch_bounds(architecture: dict[str, Any], n_samples: int) -> np.ndarray:
+    """Where patches begin, and where the last one ends; what overlaps goes to the later one."""
     from medfusion_sdk.nn.temporal import count_patches
 
-    shape, found = task.network.shape, {}
-    for leaf in _leaves(inputs):
-        if leaf.grad is None:  # a path that there isn't
-            continue
-        product = (leaf.grad * leaf).detach().cpu().double().numpy()
-        if "signal" not in inputs or leaf is not inputs["signal"]:
-            found["textual"] = product.sum(axis=1)
-        elif shape.embedding_width:
-            found["temporal"] = product.sum(axis=1)
-        else:
-            # The series' share through both paths, by the patch that a sample belongs to.
-            samples = product[0].sum(axis=0)
-            n_patches = count_patches(len(samples), shape.patch_len, shape.stride)
-            begin = len(samples) - shape.patch_len - shape.stride * (n_patches - 1)
-            starts = begin + shape.stride * np.arange(n_patches)
-            found["temporal"] = np.array([samples[s : s + shape.patch_len].sum() for s in starts])
-    return found
+    patch_len, stride = architecture["patch_len"], architecture["stride"]
+    n_patches = count_patches(n_samples, patch_len, stride)
+    first = n_samples - patch_len - stride * (n_patches - 1)
+    return np.append(first + stride * np.arange(n_patches), n_samples)
+
+
+def _signal_of(model: DualAdapterClassifier, row: Any) -> pd.Series:
+    column: Column = model._reader().column(row)
+    return as_series(column)
+
+
+def _tokens(model: DualAdapterClassifier, row: Any) -> list[str]:
+    text = read_column(row[model.text_column_]).cells[0]
+    backbone = model._network().network.lm.backbone
+    assert model.text_states_ is not None
+    return backbone.tokens(str(text), model.text_states_.max_length)

@@ -14,7 +14,7 @@ from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._classifier import NetworkClassifier
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
-from medfusion_sdk.estimators._dual_explanations import explain_gates, explain_row
+from medfusion_sdk.estimators._dual_explanations import explain_table
 from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
@@ -357,29 +357,15 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         -------
         DataFrame
             One line per row and quantity: ``row``, ``quantity``, ``path``, ``layer``, ``head``,
-            ``position``, ``label``, ``value``. Quantities are ``gate`` (per layer and head, the
-            same for all rows, whose ``row`` is empty), ``probability``,
+            ``position``, ``part``, ``label``, ``value``. Quantities are ``gate`` (per layer and
+            head, the same for all rows, whose ``row`` is empty), ``probability``,
             ``probability_temporal`` and ``probability_textual`` (of the paths that the row has),
             ``share`` (per path and layer: norm of what the other modality added to the attention's
-            own output), and ``attribution`` (gradient times input of the highest score: per patch
-            of the signal, or one for a frozen signal token, and per token of the text).
+            own output), and ``attribution`` to the highest score: per token of the text (``part``
+            is the token), by gradient times input; per channel (``part``) and patch of the signal
+            likewise, or by occlusion where a frozen encoder reads it: the fall of the score when a
+            tenth of the median beat in one channel, or a patch of a whole signal in all, is made a
+            straight line.
         """
-        import torch
-
-        from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.training.batches import move
-
         check_is_fitted(self, "state_")
-        table = self._validate(X)
-        device = resolve_device(self.device)
-        task = self._network().to(device)
-        inputs = move(self._inputs(table), device)
-        labels = list(self.label_names_)
-        parts = [explain_gates(task)]
-        for position, row in enumerate(row_labels(X)):
-            one = torch.tensor([position])
-            batch = {name: rows.index_select(0, one) for name, rows in inputs.items()}
-            parts.append(explain_row(task, batch, row, labels))
-        return pd.concat([part.astype(object) for part in parts], ignore_index=True).astype(
-            {"value": float}
-        )
+        return explain_table(self, self._validate(X), row_labels(X))

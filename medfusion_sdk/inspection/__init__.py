@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from medfusion_sdk.inspection.few_shot import FewShotDisplay
+from medfusion_sdk.inspection.gates import GateDisplay
 from medfusion_sdk.inspection.router import RouterDisplay
+from medfusion_sdk.inspection.signal_attribution import SignalAttributionDisplay
 
-__all__ = ["RouterDisplay"]
+__all__ = ["FewShotDisplay", "GateDisplay", "RouterDisplay", "SignalAttributionDisplay"]

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from medfusion_sdk.exceptions import MissingDependencyError
+from medfusion_sdk.inspection._axes import axes
 
 __all__ = ["RouterDisplay"]
 
@@ -76,14 +76,7 @@ class RouterDisplay:
         MissingDependencyError
             Without matplotlib.
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise MissingDependencyError(
-                "drawing needs matplotlib: pip install medfusion-sdk[plots]."
-            ) from error
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
+        ax = axes(ax)
         order = self.weights.mean().sort_values().index
         mean, spread = self.weights[order].mean(), self.weights[order].std().fillna(0.0)
         ax.barh(order, mean, xerr=spread, color="tab:blue", ecolor="tab:gray")

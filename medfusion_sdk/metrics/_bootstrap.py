@@ -181,6 +181,16 @@ def score_table(
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimates = {name: float(metric(y_true, score)) for name, score in scores.items()}
     values = {name: resamples.values(metric, y_true, score) for name, score in scores.items()}
+    return interval_table(resamples, estimates, values, reference)
+
+
+def interval_table(
+    resamples: Resamples,
+    estimates: Mapping[str, float],
+    values: Mapping[str, np.ndarray],
+    reference: str | None,
+) -> pd.DataFrame:
+    """Make the table of models from their scores on all rows and on each resample."""
     rows = {}
     for name, estimate in estimates.items():
         own = resamples.interval(estimate, values[name])

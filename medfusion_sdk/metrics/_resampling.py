@@ -19,7 +19,7 @@ from medfusion_sdk.metrics._auroc import (
     one_vs_rest,
     weighted_auroc,
 )
-from medfusion_sdk.model_selection import group_codes
+from medfusion_sdk.metrics._groups import group_codes
 
 __all__ = ["Interval"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from medfusion_sdk import DualAdapterClassifier, SignalEncoder, load_estimator, save_estimator
 from medfusion_sdk.backbones import standin_text
 from medfusion_sdk.datasets import load_ptbxl
+from medfusion_sdk.estimators._occlusion import occlude
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
 from medfusion_sdk.estimators._targets import Targets
 from medfusion_sdk.exceptions import (
@@ -248,15 +250,41 @@ def test_explanations_agree_with_the_prediction(records, fitted, published, kind
     assert len(by_quantity["gate"]) == n_layers * n_heads
     assert by_quantity["gate"]["value"].abs().max() < 1
     assert (by_quantity["share"]["value"] >= 0).all()
-    positions = by_quantity["attribution"].groupby(["row", "path"]).size()
-    assert positions[X.index[0], "temporal"] == (1 if kind == "frozen" else 8)
+    attributed = by_quantity["attribution"].set_index("row").loc[X.index[0]]
+    signal = attributed[attributed["path"] == "temporal"]
+    n_stretches = 10 if kind == "frozen" else 8
+    assert len(signal.drop_duplicates(["part", "position"])) == len(signal) == 12 * n_stretches
+    words = attributed[attributed["path"] == "textual"].sort_values("position")["part"].tolist()
+    assert words == ["[CLS]", *re.findall(r"\w+|[^\w\s]", X.iloc[0, 1].lower()), "[SEP]"]
+
+
+def test_flat_channel_is_worth_nothing_by_occlusion(records, fitted):
+    X = records[0].head(1).copy()
+    flat = X["ecg"].iloc[0].copy()
+    flat[3] = 0.0
+    told = fitted.explain(X.assign(ecg=[flat]))
+    signal = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
+    worth = signal.astype({"part": int}).groupby("part")["value"].apply(lambda v: v.abs().max())
+    assert worth[3] == 0
+    assert (worth.drop(3) > 0).all()
+
+
+def test_occlusion_draws_a_line_between_the_ends_of_a_stretch():
+    signal = np.array([[0.0, 4.0, 1.0, 3.0, 9.0], [1.0, 1.0, 7.0, 2.0, 5.0]])
+    variants, places = occlude(signal, np.array([0, 2, 4, 5]), by_channel=False)
+    assert places == [(None, 0), (None, 1), (None, 2)]
+    np.testing.assert_allclose(variants[0], [[1, 1, 1, 3, 9], [7, 7, 7, 2, 5]])
+    thirds = [4 + 5 / 3, 4 + 10 / 3]
+    np.testing.assert_allclose(variants[1, 0], [0, 4, *thirds, 9])
+    np.testing.assert_allclose(variants[2, 1], [1, 1, 7, 2, 2])
 
 
 def test_signal_attribution_is_the_first_order_change_of_the_score(published):
     model, X = published
     X = X.head(1)
     told = model.explain(X)
-    share = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]["value"]
+    share = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
+    share = share.groupby("position")["value"].sum()
     scores, step = [], 1e-3
     for factor in (1 - step, 1 + step):
         # RevIN undoes a scaling of the whole; scale one patch.

@@ -1,4 +1,4 @@
-"""Splitting by patient: stratified folds for several labels, and a guard against leaks."""
+"""Folds of whole patients, stratified by several labels, and a guard against leaks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from medfusion_sdk.exceptions import DataError, MedFusionWarning, ParameterError
+from medfusion_sdk.metrics._groups import group_codes
 
 __all__ = ["MultilabelStratifiedGroupKFold", "check_disjoint_groups"]
 
@@ -139,7 +140,7 @@ class MultilabelStratifiedGroupKFold(BaseCrossValidator):
             raise ParameterError("random_state has no effect without shuffle=True.")
         if y is None or groups is None:
             raise DataError("Both y and groups are needed: pass split(X, y, groups).")
-        labels = _label_table(y)
+        labels = label_table(y)
         group = group_codes(groups, len(labels))
         if group.max() + 1 < self.n_splits:
             raise DataError(f"n_splits={self.n_splits} exceeds the {group.max() + 1} groups.")
@@ -155,7 +156,7 @@ class MultilabelStratifiedGroupKFold(BaseCrossValidator):
         return labels.to_numpy(dtype=np.int64), group
 
 
-def _label_table(y: Any) -> pd.DataFrame:
+def label_table(y: Any) -> pd.DataFrame:
     """Return one column of 0 and 1 per label or class."""
     kind = type_of_target(y)
     if kind == "multilabel-indicator":
@@ -234,17 +235,3 @@ def check_disjoint_groups(splits: Iterable[tuple[ArrayLike, ArrayLike]], groups:
                 f"split {number}: {len(shared)} groups are in training and test set: {first}. "
                 "Split with a splitter that takes groups."
             )
-
-
-def group_codes(groups: ArrayLike, n_rows: int) -> np.ndarray:
-    """Number the groups from 0 in order of appearance; refuse missing ones."""
-    labels = column_or_1d(groups)
-    if len(labels) != n_rows:
-        raise DataError(f"groups has {len(labels)} entries for {n_rows} rows.")
-    codes = pd.factorize(labels)[0]
-    if (codes < 0).any():
-        raise DataError(
-            f"groups is missing in {int((codes < 0).sum())} rows, the first at position "
-            f"{int(np.argmax(codes < 0))}. Give a row without a known patient a value of its own."
-        )
-    return codes
