@@ -33,7 +33,7 @@ from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 from medfusion_sdk.nn.temporal import revin
 from medfusion_sdk.training.randomness import spawn_seeds
 
-N_ROWS, BATCH, EPOCHS = 64, 32, 1  # twenty steps
+N_ROWS, BATCH, EPOCHS = 320, 32, 2  # twenty steps
 PUBLISHED_EPOCHS = 40
 # Chosen so that a report has as many tokens as under GPT-2's own vocabulary, which German reports
 # break into pieces of about three characters.

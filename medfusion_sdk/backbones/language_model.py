@@ -111,6 +111,11 @@ class LanguageModel:
         """Where the weights lie."""
         return self.backbone.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in."""
+        return next(self.backbone.model.parameters()).dtype
+
     def segment(self, start: int, stop: int, *, embeds: bool = False) -> Segment:
         """Take some consecutive blocks.
 
@@ -132,8 +137,8 @@ class LanguageModel:
     def keys_values(self, layer: int, tokens: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
         """Project adaptation tokens ``tokens + common`` by a block's own frozen matrices.
 
-        Both are projected apart, which is the same because projections are linear, and costs
-        ``B + K`` vectors instead of ``B * K``.
+        Both are projected apart, in the model's own type, which is the same because projections
+        are linear, and costs ``B + K`` vectors instead of ``B * K``.
 
         Parameters
         ----------
@@ -153,7 +158,10 @@ class LanguageModel:
         """
         block = self.blocks[layer]
         return tuple(  # type: ignore[return-value]
-            self._heads(linear(tokens, weight, bias)[None] + linear(common, weight)[:, None])
+            self._heads(
+                linear(tokens.to(weight.dtype), weight, bias)[None]
+                + linear(common.to(weight.dtype), weight)[:, None]
+            )
             for weight, bias in self._key_value_weights(block)
         )
 
@@ -225,7 +233,8 @@ class Segment(FrozenModule):
         Returns
         -------
         Tensor of shape (B, S, d)
-            What leaves the last of the blocks, unnormalised.
+            What leaves the last of the blocks, unnormalised; computed in the model's own type, and
+            returned in that of `states`.
         """
         with self._running:  # two threads would take each other's adapters
             self._adapters = adapters or [None] * len(self._queries)
@@ -236,10 +245,13 @@ class Segment(FrozenModule):
                 self._queries = [None] * len(self._queries)
 
     def _run(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        name = "inputs_embeds" if states.is_floating_point() else "input_ids"
         attention_mask = None if mask is None or bool(mask.all()) else mask.long()
-        inputs = {name: states, "attention_mask": attention_mask}
-        return self.model(**inputs, return_dict=True).last_hidden_state
+        options = {"attention_mask": attention_mask, "return_dict": True}
+        if not states.is_floating_point():
+            return self.model(input_ids=states, **options).last_hidden_state
+        own = self._of[0].dtype
+        out = self.model(inputs_embeds=states.to(own), **options).last_hidden_state
+        return out.to(states.dtype)
 
     def _keep_query(self, i: int) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:

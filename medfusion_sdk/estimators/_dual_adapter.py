@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from medfusion_sdk.backbones.language_model import LanguageModel
     from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
+    from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask
 
 __all__ = ["DualAdapterBase"]
 
@@ -118,8 +119,8 @@ class DualAdapterBase(NetworkEstimator):
         require("mode", self.mode, ("dual", "ts_primary", "text_primary"))
         self._fit_signal(table)
         dtype = self._torch_dtype(self._n_values(table))
-        lm = self._language_model(dtype)
-        self.architecture_ = self._architecture(lm)
+        lm = self._language_model(self._training_dtype(table))
+        self.architecture_ = self._architecture(lm, dtype)
         first = lm.n_layers - self.architecture_["adapter_layers"]
         self.text_states_, self.text_encoder_ = None, None
         if roles.text is not None:
@@ -232,11 +233,31 @@ class DualAdapterBase(NetworkEstimator):
         vectors = np.nan_to_num(np.asarray(self.text_encoder_.transform(as_series(column))))
         return {"tokens": Ragged.of(states), "text": torch.from_numpy(vectors).to(dtype)}
 
+    def _torch_dtype(self, n_values: int) -> Any:
+        import torch
+
+        return torch.float32 if self.dtype == "bfloat16" else super()._torch_dtype(n_values)
+
     def _n_values(self, table: TrainingTable | UnlabelledTable) -> int:
         # Only a table of numbers alone is computed in float64; a language model on real texts
         # would take twice as long for digits that nobody reads.
-        only_numbers = self.text_column_ is None and self.signal_column_ is None
-        return table.X.size if only_numbers else sys.maxsize
+        return table.X.size if self._numbers_alone() else sys.maxsize
+
+    def _numbers_alone(self) -> bool:
+        return self.text_column_ is None and self.signal_column_ is None
+
+    def _training_dtype(self, table: TrainingTable | UnlabelledTable) -> Any:
+        """What the frozen blocks are computed in while adapters are trained."""
+        import torch
+
+        from medfusion_sdk.backbones.devices import resolve_device
+        from medfusion_sdk.backbones.precision import fast_dtype
+
+        if self.dtype == "bfloat16":
+            return torch.bfloat16
+        fast = fast_dtype(resolve_device(self.device))
+        auto = self.dtype == "auto" and not self._numbers_alone()
+        return fast if auto else self._torch_dtype(self._n_values(table))
 
     # -- the network --------------------------------------------------------------------------
 
@@ -261,7 +282,7 @@ class DualAdapterBase(NetworkEstimator):
             self._module = None  # built anew on the copy that lies there
         return super()._network()
 
-    def _architecture(self, lm: LanguageModel) -> dict[str, Any]:
+    def _architecture(self, lm: LanguageModel, dtype: Any) -> dict[str, Any]:
         from medfusion_sdk.nn.fusion import COMBINATIONS
 
         scaling = self.signal_scaling_
@@ -272,7 +293,6 @@ class DualAdapterBase(NetworkEstimator):
         require("readout", readout, ("last", "cls", "mean"))
         require("combine", self.combine, COMBINATIONS)
         require("gate_activation", self.gate_activation, ("tanh", "identity"))
-        dtype = next(lm.backbone.model.parameters()).dtype
         return {name: getattr(self, name) for name in _STORED} | {
             "backbone": self._source().fingerprint,
             "n_channels": shape[0],
@@ -312,13 +332,15 @@ class DualAdapterBase(NetworkEstimator):
         return int(stride)
 
     def _make(self, lm: LanguageModel, **changed: Any) -> DualAdapterNetwork:
+        import torch
+
         from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
         from medfusion_sdk.nn.dual_adapter_shape import DualAdapterShape
 
         built = self.architecture_ | changed
         shape = DualAdapterShape(**{name: built[name] for name in DualAdapterShape._fields})
         network = DualAdapterNetwork(lm, shape, gradient_checkpointing=self.gradient_checkpointing)
-        return network.to(next(lm.backbone.model.parameters()).dtype)
+        return network.to(getattr(torch, built["dtype"]))
 
     def _widen(self, network: DualAdapterNetwork) -> None:
         """Give the maps of a series embedding, trained in the rows' span, their width back."""
@@ -333,6 +355,9 @@ class DualAdapterBase(NetworkEstimator):
 
         self.state_ = module_to_state(self._module)
         del self._spans
+        if self._module.network.lm.dtype != self._module.network.queries.dtype:
+            # Rounded to bfloat16, a row's prediction would depend on the rows beside it.
+            self._module = None
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
         batch_size, max_epochs = self.batch_size, self.max_epochs
@@ -343,14 +368,23 @@ class DualAdapterBase(NetworkEstimator):
             steps = -(-n_rows // int(batch_size))
             max_epochs = _EMBEDDING_EPOCHS if frozen else _CNN_EPOCHS
             max_epochs = max(max_epochs, -(-_LEAST_STEPS // steps))
-        decay = {"schedule": "exponential", "gamma": self.lr_gamma} if self.lr_gamma else {}
-        return super()._config(
-            n_rows,
-            batch_size=batch_size,
-            max_epochs=max_epochs,
-            optimizer="adamw",
-            weight_decay=self.weight_decay,
-            **decay | changed,
+        settings = {
+            "batch_size": batch_size,
+            "max_epochs": max_epochs,
+            "optimizer": "adamw",
+            "weight_decay": self.weight_decay,
+        }
+        if self.lr_gamma:
+            settings |= {"schedule": "exponential", "gamma": self.lr_gamma}
+        return super()._config(n_rows, **settings | changed)
+
+    def _contrastive(self, network: DualAdapterNetwork) -> ContrastiveTask:
+        from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask
+
+        names = ("temperature", "aug_noise", "contrastive_weight", "contrastive_start")
+        settings = {name: getattr(self, name) for name in names}
+        return seeded_module(
+            lambda: ContrastiveTask(network, **settings), self._seed, network.queries.dtype
         )
 
     @abstractmethod

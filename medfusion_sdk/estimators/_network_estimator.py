@@ -203,26 +203,29 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         table: TrainingTable | UnlabelledTable,
         data: dict[str, Any],
         finish: Callable[[Any], Any] | None = None,
+        **config: Any,
     ) -> Any:
-        """Train a module on a table's tensors; keeps ``history_``.
+        """Train a module on a table's tensors, as the parameters or `config` say.
 
         `finish` makes a trained module ready to predict: the one returned, and the one of each
         epoch that a callback asks to see. Training without it is a mere preparation, of which
-        callbacks hear nothing.
+        callbacks hear nothing. Keeps ``history_``.
         """
         import torch
 
         from medfusion_sdk.training import train
 
-        config = self._config(len(table.weight))
         floating = next(part.dtype for part in module.parameters() if part.requires_grad)
-        weight = torch.from_numpy(table.weight).to(floating)
+        # Weights that say nothing cost time: batch norms have faster kernels without.
+        weight = None
+        if np.ptp(table.weight):
+            weight = torch.from_numpy(table.weight).to(floating)
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
         if table.held is not None:
             parts = _split(table, data, weight)
         result = train(
             module,
-            config=config,
+            config=self._config(len(table.weight), **config),
             seed=self._seed,
             device=self.device,
             callbacks=None if finish is None else self._callbacks(table, finish),
@@ -298,7 +301,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
 
 def _split(
-    table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor
+    table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor | None
 ) -> dict[str, Any]:
     """Part the tensors into those to learn from and those that early stopping judges by."""
     import torch
@@ -306,7 +309,7 @@ def _split(
     kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
     return {
         "data": {name: rows.index_select(0, kept) for name, rows in data.items()},
-        "sample_weight": weight[kept],
+        "sample_weight": None if weight is None else weight[kept],
         "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
-        "validation_weight": weight[held],
+        "validation_weight": None if weight is None else weight[held],
     }

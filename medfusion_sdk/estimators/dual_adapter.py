@@ -17,7 +17,7 @@ from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._dual_explanations import explain_table
 from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import resume, seeded_module
+from medfusion_sdk.estimators._networks import require, resume, seeded_module
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ __all__ = ["DualAdapterClassifier"]
 
 TEXT = 1  # position of the textual-primary path
 _LEAST_ALPHA = 1e-6
+# Published: 64 without labels.
+_CONTRASTIVE_ROWS = 64
 
 
 class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
@@ -97,6 +99,12 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
     probe : bool, default=True
         Start the head as logistic regression on the frozen texts, and the text path's layer norm
         so that it standardises them: linear probing before fine-tuning [2]_. Our addition.
+    pretrain : {None, "contrastive"}, default=None
+        Learn the adapters without labels before, as :class:`DualAdapterEmbedder` does.
+    pretrain_epochs : int, default=4
+        Passes over the rows for that; published.
+    aug_noise, temperature, contrastive_weight, contrastive_start : float
+        Of that objective, as in :class:`DualAdapterEmbedder`; 0.5, 0.1, 0.1 and 0.1, published.
     path_weight : float, default=1.0
         Weight of each path's own cross-entropy. Published: 0; our decision, so that neither path
         leans on the other.
@@ -131,8 +139,10 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         Branch, tag or commit of a hub model.
     allow_download : bool, default=False
         Whether a hub model may be fetched.
-    dtype : {"auto", "float32", "float64"}, default="auto"
-        "auto" is float32; float64 for tables of numbers alone up to 50,000 values.
+    dtype : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        "auto" is float32, with frozen blocks in bfloat16 during training where the hardware has
+        units for it; float64 for tables of numbers alone up to 50,000 values. What is trained, and
+        predictions, are never in bfloat16.
     device : str, default="auto"
         "auto": CUDA if there is one, else CPU.
     cache : EmbeddingCache, path or None, default=None
@@ -207,6 +217,12 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         readout: str = "auto",
         max_text_tokens: int = 256,
         probe: bool = True,
+        pretrain: str | None = None,
+        pretrain_epochs: int = 4,
+        aug_noise: float = 0.5,
+        temperature: float = 0.1,
+        contrastive_weight: float = 0.1,
+        contrastive_start: float = 0.1,
         path_weight: float = 1.0,
         alpha: float = 10.0,
         signal_alpha: float = 200.0,
@@ -250,8 +266,14 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         self.norm_secondary = norm_secondary
         self.readout = readout
         self.max_text_tokens = max_text_tokens
-        self.path_weight = path_weight
         self.probe = probe
+        self.pretrain = pretrain
+        self.pretrain_epochs = pretrain_epochs
+        self.aug_noise = aug_noise
+        self.temperature = temperature
+        self.contrastive_weight = contrastive_weight
+        self.contrastive_start = contrastive_start
+        self.path_weight = path_weight
         self.alpha = alpha
         self.signal_alpha = signal_alpha
         self.weight_decay = weight_decay
@@ -282,6 +304,15 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
     def _fit_table(self, table: TrainingTable) -> None:
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)
+        require("pretrain", self.pretrain, (None, "contrastive"))
+        if self.pretrain is not None:
+            self._train(
+                self._contrastive(network),
+                table,
+                data,
+                max_epochs=self.pretrain_epochs,
+                batch_size=_CONTRASTIVE_ROWS,
+            )
         self.architecture_ |= {
             "n_outputs": len(table.targets.classes),
             "multilabel": table.targets.multilabel,

@@ -13,7 +13,7 @@ from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._network_estimator import UnlabelledTable
-from medfusion_sdk.estimators._networks import resume, seeded_module
+from medfusion_sdk.estimators._networks import resume
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -114,8 +114,10 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         Branch, tag or commit of a hub model.
     allow_download : bool, default=False
         Whether a hub model may be fetched.
-    dtype : {"auto", "float32", "float64"}, default="auto"
-        "auto" is float32; float64 for tables of numbers alone up to 50,000 values.
+    dtype : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        "auto" is float32, with frozen blocks in bfloat16 during training where the hardware has
+        units for it; float64 for tables of numbers alone up to 50,000 values. What is trained, and
+        predictions, are never in bfloat16.
     device : str, default="auto"
         "auto": CUDA if there is one, else CPU.
     cache : EmbeddingCache, path or None, default=None
@@ -276,7 +278,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         table = UnlabelledTable(X, held=self._held_out(len(X)))
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)
-        task = seeded_module(lambda: self._with_task(network), self._seed, network.queries.dtype)
+        task = self._contrastive(network)
         resume(task, before)
 
         def finish(trained: ContrastiveTask) -> ContrastiveTask:
@@ -303,13 +305,4 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         return self._predict(X)["embedding"]
 
     def _with_task(self, network: DualAdapterNetwork) -> ContrastiveTask:
-        from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask
-
-        task = ContrastiveTask(
-            network,
-            temperature=self.temperature,
-            aug_noise=self.aug_noise,
-            contrastive_weight=self.contrastive_weight,
-            contrastive_start=self.contrastive_start,
-        )
-        return task.to(network.queries.dtype)
+        return self._contrastive(network)

@@ -65,4 +65,4 @@ class GatedAttention:
         if self.trace:
             own = output.flatten(1).norm(dim=1)
             self.share = merged.flatten(1).norm(dim=1) / own.clamp_min(torch.finfo(own.dtype).tiny)
-        return output + merged
+        return (output + merged).to(output.dtype)

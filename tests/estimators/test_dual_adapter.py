@@ -8,12 +8,19 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 
-from medfusion_sdk import DualAdapterClassifier, SignalEncoder, load_estimator, save_estimator
-from medfusion_sdk.backbones import standin_text
+from medfusion_sdk import (
+    DualAdapterClassifier,
+    DualAdapterEmbedder,
+    SignalEncoder,
+    load_estimator,
+    save_estimator,
+)
+from medfusion_sdk.backbones import precision, standin_text
 from medfusion_sdk.datasets import load_ptbxl
 from medfusion_sdk.estimators._occlusion import occlude
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
@@ -348,3 +355,55 @@ def test_modality_that_no_predicted_row_has_is_told(records, fitted):
     for column in X.columns:
         with pytest.warns(ModalityWarning, match=column):
             fitted.predict(X.assign(**{column: None}))
+
+
+def test_frozen_blocks_in_bfloat16_train_alike_and_predict_in_float32(records, tmp_path):
+    X, y = records
+    exact = dual(dtype="float32").fit(X, y)
+    rounded = dual(dtype="bfloat16").fit(X, y)
+    assert {weight.dtype for weight in rounded.state_.values()} == {np.dtype("float32")}
+    proba = rounded.predict_proba(X)
+    np.testing.assert_allclose(proba, exact.predict_proba(X), atol=0.02)
+    assert np.abs(proba - exact.predict_proba(X)).max() > 0  # the blocks were rounded in training
+    np.testing.assert_allclose(rounded.predict_proba(X.iloc[[4]]), proba[[4]], atol=1e-6)
+    save_estimator(rounded, tmp_path / "model")
+    np.testing.assert_array_equal(load_estimator(tmp_path / "model").predict_proba(X), proba)
+
+
+@pytest.mark.parametrize(("fast", "expected"), [("bfloat16", "bfloat16"), ("float32", "float32")])
+def test_default_dtype_takes_what_the_hardware_is_fast_in(records, monkeypatch, fast, expected):
+    seen = []
+    own = DualAdapterClassifier._language_model
+
+    def language_model(self, dtype):
+        seen.append(dtype)
+        return own(self, dtype)
+
+    monkeypatch.setattr(DualAdapterClassifier, "_language_model", language_model)
+    monkeypatch.setattr(precision, "fast_dtype", lambda device: getattr(torch, fast))
+    model = dual(max_epochs=1).fit(*records)
+    model.predict(records[0])
+    assert seen[0] == getattr(torch, expected)
+    assert seen[-1] == torch.float32
+
+
+def test_contrastive_start_is_the_embedders_training(records):
+    X, y = records
+    settings = {"backbone": "standin-text", "random_state": 0, "path_weight": 0.0, "alpha": 0.0}
+    # A step too small to move anything but from where the embedder ended.
+    embedder = DualAdapterEmbedder(
+        "standin-text", max_epochs=3, batch_size=64, learning_rate=1e-3, random_state=0
+    ).fit(X)
+    model = DualAdapterClassifier(
+        **settings, pretrain="contrastive", pretrain_epochs=3, max_epochs=1, weight_decay=0.01
+    ).fit(X, y)
+    plain = DualAdapterClassifier(**settings, max_epochs=1).fit(X, y)
+
+    def distance(one, other):
+        names = ["network.queries", "network.signal_token.weight"]
+        return max(np.abs(one.state_[name] - other.state_[name]).max() for name in names)
+
+    # One epoch of all rows is one step of Adam: at most the learning rate per weight.
+    assert distance(model, embedder) <= 1.1e-3
+    assert distance(plain, embedder) > 5e-3
+    assert len(model.history_) == 1
