@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import ParameterError, SignalError
-from medfusion_sdk.readers.beats import LOWEST_FS, find_r_peaks, median_beat, rhythm
+from medfusion_sdk.exceptions import SignalError
+from medfusion_sdk.readers.beats import find_r_peaks, median_beat, rhythm
 from medfusion_sdk.readers.signal import read_signal
 
 # Around an R peak: from before the P wave to after the T wave at usual heart rates.
 SECONDS_BEFORE_R, SECONDS_AFTER_R = 0.4, 0.6
 # A kernel has nine taps.
 SHORTEST = 9
-
-
-def require(holds: bool, name: str, value: Any, allowed: str) -> None:
-    """Raise for a parameter whose value it can't have."""
-    if not holds:
-        raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
-
-
-def is_number(value: Any, least: float) -> bool:
-    """Tell whether a value is a finite number, `least` or more."""
-    return isinstance(value, Real) and least <= float(value) < math.inf
-
-
-def is_whole(value: Any, least: int) -> bool:
-    """Tell whether a value is a whole number, `least` or more."""
-    return isinstance(value, Integral) and int(value) >= least
 
 
 @dataclass(frozen=True)
@@ -50,22 +32,6 @@ class SignalView:
     source_fs: float | None
     max_gap: float
     expected: tuple[int, int] | None
-
-    def __post_init__(self) -> None:
-        full = self.view == "full"
-        require(full or self.view == "beats", "view", self.view, "'full' or 'beats'")
-        require(
-            (full and self.fs is None) or is_number(self.fs, 1e-6 if full else LOWEST_FS),
-            "fs",
-            self.fs,
-            "positive or None" if full else f"{LOWEST_FS:g} or more for view='beats'",
-        )
-        for name in ("duration", "source_fs"):
-            value = getattr(self, name)
-            require(value is None or is_number(value, 1e-6), name, value, "positive or None")
-        require(is_number(self.max_gap, 0), "max_gap", self.max_gap, "0 or more")
-        named = isinstance(self.leads, str)
-        require(not named, "leads", self.leads, "a sequence of names or positions, as ('II',)")
 
     def read(self, cell: Any) -> np.ndarray:
         """Read a cell as ``(channels, time)``."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,16 +13,24 @@ import pandas as pd
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from medfusion_sdk.encoders._signal_view import SignalView, is_whole, require
+from medfusion_sdk._parameters import (
+    FLAG,
+    NONE,
+    Allowed,
+    InstanceOf,
+    ListOf,
+    Number,
+    OneOf,
+    Whole,
+)
+from medfusion_sdk.encoders._signal_view import SignalView
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
-from medfusion_sdk.exceptions import CellError, SignalError
-from medfusion_sdk.readers.beats import RHYTHM
+from medfusion_sdk.exceptions import CellError, ParameterError, SignalError
+from medfusion_sdk.readers.beats import LOWEST_FS, RHYTHM
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.readers.signal import signal_digest
 
 __all__ = ["SignalEncoder"]
-
-BACKBONES = ("minirocket", "standin-conv")
 
 # Signals that biases are learned from at most; a bias needs no more than one of them.
 FIT_SAMPLE = 256
@@ -136,6 +144,21 @@ class SignalEncoder(BaseEncoder):
         self.device = device
         self.batch_size = batch_size
         self.cache = cache
+
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **BaseEncoder._allowed,
+        "backbone": OneOf("minirocket", "standin-conv"),
+        "view": OneOf("full", "beats"),
+        "fs": Number(above=0) | NONE,
+        "duration": Number(above=0) | NONE,
+        "leads": ListOf(Whole() | InstanceOf(str)) | NONE,
+        "source_fs": Number(above=0) | NONE,
+        "max_gap": Number(least=0),
+        "n_features": Whole(least=84),
+        "fit_biases": FLAG,
+        "random_state": Whole(least=0),
+        "batch_size": Whole(least=1) | OneOf("auto"),
+    }
 
     # -- the column ---------------------------------------------------------------------------
 
@@ -282,17 +305,11 @@ class SignalEncoder(BaseEncoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._signal_view()  # checks its own
-        auto = self.batch_size == "auto"
-        require(self.backbone in BACKBONES, "backbone", self.backbone, f"one of {BACKBONES}")
-        require(is_whole(self.n_features, 84), "n_features", self.n_features, "84 or more")
-        require(is_whole(self.random_state, 0), "random_state", self.random_state, "0 or more")
-        require(
-            auto or is_whole(self.batch_size, 1),
-            "batch_size",
-            self.batch_size,
-            "1 or more or 'auto'",
-        )
+        if self.view == "beats" and (self.fs is None or self.fs < LOWEST_FS):
+            raise ParameterError(
+                f"{type(self).__name__}: fs must be a number >= {LOWEST_FS:g} for view='beats', "
+                f"got {self.fs!r}."
+            )
 
     # -- scikit-learn's side ------------------------------------------------------------------
 

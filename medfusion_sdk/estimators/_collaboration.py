@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medfusion_sdk.estimators._networks import require
 from medfusion_sdk.exceptions import ModalityWarning, ParameterError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ __all__ = ["check_collaboration", "fill_bank", "make_network", "start_head"]
 
 
 def check_collaboration(estimator: Any) -> None:
-    """Refuse parameters of the collaboration that it can't have.
+    """Refuse parameters of the collaboration that don't fit each other.
 
     Parameters
     ----------
@@ -30,15 +29,8 @@ def check_collaboration(estimator: Any) -> None:
     Raises
     ------
     ParameterError
-        Naming the parameter.
+        Naming the parameters.
     """
-    from medfusion_sdk.nn.weighting import STRATEGIES
-
-    require("attention", estimator.attention, ("tokens", "concat"))
-    require("strategy", estimator.strategy, STRATEGIES)
-    require("similarity", estimator.similarity, ("softmax", "softmax_mean"))
-    require("similarity_scope", estimator.similarity_scope, ("batch", "sample"))
-    require("inference_similarity", estimator.inference_similarity, ("running", "bank"))
     if estimator.attention == "tokens" and estimator.hidden_dim % estimator.n_heads:
         raise ParameterError(
             f"n_heads={estimator.n_heads} doesn't divide hidden_dim={estimator.hidden_dim}."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
+from medfusion_sdk._parameters import FLAG, NONE, Allowed, Having, ListOf, Number, OneOf, Whole
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
 from medfusion_sdk.estimators._dual_inputs import (
     SignalReader,
@@ -25,8 +27,9 @@ from medfusion_sdk.estimators._network_estimator import (
     TrainingTable,
     UnlabelledTable,
 )
-from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module
+from medfusion_sdk.estimators._networks import RowSpans, seeded_module
 from medfusion_sdk.estimators._roles import Roles, find_roles
+from medfusion_sdk.estimators._rows import refuse_infinity
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import BackboneMismatchError, ModalityError, ParameterError
 from medfusion_sdk.readers.cells import Column, read_column
@@ -66,6 +69,33 @@ _STORED = (
 class DualAdapterBase(NetworkEstimator):
     """Reads a signal and a text column, and builds the adapted language model on them."""
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **NetworkEstimator._allowed,
+        "signal_shape": ListOf(Whole(least=1), length=2) | NONE,
+        "signal_encoder": OneOf("auto", "cnn") | Having("fit_transform", "transform"),
+        "secondary_text_encoder": Having("fit", "transform") | NONE,
+        "fs": Number(above=0) | NONE,
+        "duration": Number(above=0) | NONE,
+        "mode": OneOf("dual", "ts_primary", "text_primary"),
+        "combine": OneOf("mean", "gate", "concat", "cross_attention", "symmetric"),
+        "adapter_layers": Whole(least=1) | OneOf("auto"),
+        "adapter_len": Whole(least=1),
+        "patch_len": Whole(least=1),
+        "stride": Whole(least=1) | NONE,
+        "share_gates": FLAG,
+        "gate_activation": OneOf("tanh", "identity"),
+        "revin": FLAG,
+        "secondary_revin": FLAG,
+        "norm_secondary": FLAG,
+        "readout": OneOf("auto", "last", "cls", "mean"),
+        "max_text_tokens": Whole(least=1),
+        "weight_decay": Number(least=0),
+        "lr_gamma": Number(above=0, most=1) | NONE,
+        "max_epochs": Whole(least=1) | OneOf("auto"),
+        "gradient_checkpointing": FLAG,
+        "allow_download": FLAG,
+    }
+
     # Published: 32 with labels.
     _batch_rows = 32
 
@@ -85,8 +115,8 @@ class DualAdapterBase(NetworkEstimator):
                 f"fitted on a table with the columns {list(self.feature_names_in_)}; predict on a "
                 f"DataFrame that has them, not on a {type(X).__name__} of numbers."
             )
-        finite: Any = "allow-nan"
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=finite, reset=reset)
+        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=reset)
+        refuse_infinity(values, X)
         named = frame and hasattr(self, "feature_names_in_")
         return pd.DataFrame(values, columns=X.columns, index=X.index) if named else values
 
@@ -105,17 +135,11 @@ class DualAdapterBase(NetworkEstimator):
 
         `before` is the state to go on from; a module that goes on has its full width.
         """
-        for name in ("patch_len", "adapter_len", "max_text_tokens"):
-            if not int(getattr(self, name)) >= 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if self.stride is not None and not int(self.stride) >= 1:
-            raise ParameterError(f"stride must be at least 1 or None, got {self.stride!r}.")
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
         # Kept from fit, so that parameters set afterwards don't change a fitted model.
         self.reading_ = {name: getattr(self, name) for name in ("signal_shape", "fs", "duration")}
-        require("mode", self.mode, ("dual", "ts_primary", "text_primary"))
         self._fit_signal(table)
         dtype = self._torch_dtype(self._n_values(table))
         lm = self._language_model(dtype)
@@ -132,7 +156,7 @@ class DualAdapterBase(NetworkEstimator):
                     f"column {roles.text!r} has no text in any row; leave it out with text=None."
                 )
             self.text_encoder_.fit(as_series(texts))
-        data = self._inputs(table.X)
+        data = self._inputs(table.X, table.rows)
         self.architecture_["text_width"] = data["text"].shape[1] if "text" in data else lm.width
         self._spans = None
         dims = {}
@@ -155,7 +179,6 @@ class DualAdapterBase(NetworkEstimator):
         else:
             wanted = self.signal_encoder
             if isinstance(wanted, str):
-                require("signal_encoder", wanted, ("auto", "cnn"))
                 if wanted == "cnn" or len(table.weight) >= _CNN_ROWS:
                     self.signal_shape_ = reader.first_shape(table.X)
                     return
@@ -183,11 +206,11 @@ class DualAdapterBase(NetworkEstimator):
             absent.append("signal")
         return absent
 
-    def _inputs(self, X: Any) -> dict[str, Any]:
+    def _inputs(self, X: Any, rows: pd.Index) -> dict[str, Any]:
         import torch
 
         dtype = getattr(torch, self.architecture_["dtype"])
-        n_rows, rows = len(X), X.index if isinstance(X, pd.DataFrame) else range(len(X))
+        n_rows = len(X)
         inputs: dict[str, Any] = {}
         has_signal = has_text = np.zeros(n_rows, dtype=bool)
         if self.signal_column_ is not None or self.signal_block_ is not None:
@@ -262,16 +285,11 @@ class DualAdapterBase(NetworkEstimator):
         return super()._network()
 
     def _architecture(self, lm: LanguageModel) -> dict[str, Any]:
-        from medfusion_sdk.nn.fusion import COMBINATIONS
-
         scaling = self.signal_scaling_
         shape = self.signal_shape_ or (1, self.patch_len)
         readout = self.readout
         if readout == "auto":
             readout = "last" if lm.causal else "mean"
-        require("readout", readout, ("last", "cls", "mean"))
-        require("combine", self.combine, COMBINATIONS)
-        require("gate_activation", self.gate_activation, ("tanh", "identity"))
         dtype = next(lm.backbone.model.parameters()).dtype
         return {name: getattr(self, name) for name in _STORED} | {
             "backbone": self._source().fingerprint,
@@ -289,7 +307,7 @@ class DualAdapterBase(NetworkEstimator):
         layers = self.adapter_layers
         if layers == "auto":
             layers = min(2 if self.signal_scaling_ is not None else 11, lm.n_layers)
-        if not 1 <= layers <= lm.n_layers:
+        if layers > lm.n_layers:
             raise ParameterError(
                 f"adapter_layers={self.adapter_layers}: the backbone has {lm.n_layers} layers."
             )

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk._parameters import (
+    FLAG,
+    NONE,
+    Allowed,
+    InstanceOf,
+    ListOf,
+    MappingTo,
+    Number,
+    OneOf,
+    Whole,
+)
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._collaboration import (
     check_collaboration,
@@ -16,12 +27,15 @@ from medfusion_sdk.estimators._collaboration import (
     make_network,
     start_head,
 )
-from medfusion_sdk.estimators._explanations import adacomed_explanation, row_labels
+from medfusion_sdk.estimators._explanations import adacomed_explanation
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.estimators.small import SmallMultimodalClassifier
+from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.tables import presence_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +45,18 @@ if TYPE_CHECKING:
 __all__ = ["AdaCoMedClassifier"]
 
 _MAX_MODALITIES = 6
+# medfusion_sdk.nn.weighting has the same, but imports torch.
+_STRATEGIES = (
+    "learnable",
+    "inverse",
+    "inverse_paper",
+    "gaussian",
+    "threshold",
+    "ensemble",
+    "large_only",
+    "small_only",
+)
+_STRATEGY_PARAMS = ("alpha", "temperature", "sigma", "threshold", "slope")
 # What the network's shape and its prediction depend on: kept from fit, so that parameters set
 # afterwards don't change a fitted model.
 _ARCHITECTURE = (
@@ -246,13 +272,42 @@ class AdaCoMedClassifier(BlockClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **BlockClassifier._allowed,
+        "small_model": InstanceOf(SmallMultimodalClassifier) | OneOf("precomputed", None),
+        "large_modalities": ListOf(InstanceOf(str)) | NONE,
+        "small_modalities": ListOf(InstanceOf(str)) | NONE,
+        "hidden_dim": Whole(least=1),
+        "n_heads": Whole(least=1),
+        "attention": OneOf("tokens", "concat"),
+        "max_subset_size": Whole(least=1) | NONE,
+        "strategy": OneOf(*_STRATEGIES),
+        "strategy_params": MappingTo(Number(above=0), keys=_STRATEGY_PARAMS) | NONE,
+        "similarity": OneOf("softmax", "softmax_mean"),
+        "similarity_scope": OneOf("batch", "sample"),
+        "inference_similarity": OneOf("running", "bank"),
+        "lambda_contrast": Number(least=0),
+        "temperature": Number(above=0),
+        "proj_dim": Whole(least=1) | NONE,
+        "share_head": FLAG,
+        "init_head_from_small": FLAG,
+        "freeze_small": FLAG,
+        "match_norm": FLAG,
+        "detach_similarity": FLAG,
+        "router_entropy": Number(least=0),
+    }
+
     # -- fit ----------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_collaboration(self)
 
     def _fit_table(self, table: TrainingTable) -> None:
         from medfusion_sdk.training import module_to_state
 
-        check_collaboration(self)
         blocks = self._all_blocks(table.X)
+        self._check_scaling(blocks)
         large = select_blocks(blocks, self.large_modalities, "large_modalities")
         if len(large) > _MAX_MODALITIES and self.max_subset_size is None:
             raise ParameterError(
@@ -260,6 +315,7 @@ class AdaCoMedClassifier(BlockClassifier):
                 "max_subset_size, for example to 2."
             )
         small = select_blocks(blocks, self.small_modalities, "small_modalities")
+        presence_mask(table.X, large | small, table.rows)
         learning = table.take(table.kept)
         self._small = fit_small_path(self, learning, small)
         self.small_model_ = self._small.model
@@ -342,9 +398,10 @@ class AdaCoMedClassifier(BlockClassifier):
     def _read_blocks(self) -> dict[str, np.ndarray]:
         return self._small.blocks | self._scaling.blocks
 
-    def _inputs(self, X: np.ndarray) -> dict[str, Tensor]:
+    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
         import torch
 
+        presence_mask(X, self._read_blocks(), rows)
         dtype = getattr(torch, self.architecture_["dtype"])
         has_large = has_any(X, self._scaling.blocks)
         x, present = apply_where(self._scaling, X, has_large)
@@ -356,12 +413,6 @@ class AdaCoMedClassifier(BlockClassifier):
 
         inputs = {"has_large": torch.from_numpy(has_large)}
         has_small = has_any(X, self._small.blocks)
-        empty = np.flatnonzero(~has_large & ~has_small)
-        if empty.size:
-            raise ModalityError(
-                f"{empty.size} row(s) have none of the modalities: position(s) "
-                f"{empty[:5].tolist()}. Drop these rows; there is nothing to predict from."
-            )
         if self.architecture_["freeze_small"]:
             inputs["e_small"] = torch.from_numpy(self._small.embed(X, has_small)).to(dtype)
         else:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted, check_X_y
 
+from medfusion_sdk._parameters import FLAG, Allowed, Number
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._classifier import NetworkClassifier
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._dual_explanations import explain_gates, explain_row
-from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
 from medfusion_sdk.estimators._probe import logistic_head, standardisation
+from medfusion_sdk.estimators._rows import row_labels
 
 if TYPE_CHECKING:
     from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
@@ -273,6 +275,15 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **NetworkClassifier._allowed,
+        **DualAdapterBase._allowed,
+        "probe": FLAG,
+        "path_weight": Number(least=0),
+        "alpha": Number(least=0),
+        "signal_alpha": Number(least=0),
+    }
+
     def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         X = self._check_table(X, reset=True)
         # For y alone; the table has been checked.
@@ -373,7 +384,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         table = self._validate(X)
         device = resolve_device(self.device)
         task = self._network().to(device)
-        inputs = move(self._inputs(table), device)
+        inputs = move(self._inputs(table, row_labels(X)), device)
         labels = list(self.label_names_)
         parts = [explain_gates(task)]
         for position, row in enumerate(row_labels(X)):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
+from medfusion_sdk._parameters import Allowed, Number
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
@@ -245,6 +247,14 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         self.random_state = random_state
         self.verbose = verbose
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **DualAdapterBase._allowed,
+        "aug_noise": Number(least=0),
+        "temperature": Number(above=0),
+        "contrastive_weight": Number(least=0),
+        "contrastive_start": Number(least=0, most=1),
+    }
+
     _batch_rows = 64
 
     @with_callbacks
@@ -267,9 +277,12 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         ------
         ModalityError
             If the columns aren't found, or a row has neither modality.
+        ParameterError
+            For a parameter that has a value it can't have.
         TrainingError
             If the loss stops being finite.
         """
+        self._check_parameters()
         X = self._check_table(X, reset=True)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))
