@@ -217,7 +217,7 @@ def test_row_without_anything_is_named():
     with pytest.raises(ModalityError, match=r"2 row\(s\).*: 4, 7\."):
         presence_mask(X, BLOCKS)
     labels = pd.Index([f"p{i}" for i in range(9)])
-    with pytest.raises(ModalityError, match="2 row.*: 'p4', 'p7'"):
+    with pytest.raises(ModalityError, match=r"2 row.*: 'p4', 'p7'"):
         presence_mask(X, BLOCKS, labels)
 
 

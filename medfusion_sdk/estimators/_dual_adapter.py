@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from medfusion_sdk._parameters import FLAG, NONE, Allowed, Having, ListOf, Number, OneOf, Whole
+from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
 from medfusion_sdk.estimators._dual_inputs import (
     SignalReader,
@@ -22,6 +22,7 @@ from medfusion_sdk.estimators._dual_inputs import (
     require_primary,
     text_encoders,
 )
+from medfusion_sdk.estimators._dual_parameters import DUAL_ADAPTER
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
@@ -69,32 +70,7 @@ _STORED = (
 class DualAdapterBase(NetworkEstimator):
     """Reads a signal and a text column, and builds the adapted language model on them."""
 
-    _allowed: ClassVar[Mapping[str, Allowed]] = {
-        **NetworkEstimator._allowed,
-        "signal_shape": ListOf(Whole(least=1), length=2) | NONE,
-        "signal_encoder": OneOf("auto", "cnn") | Having("fit_transform", "transform"),
-        "secondary_text_encoder": Having("fit", "transform") | NONE,
-        "fs": Number(above=0) | NONE,
-        "duration": Number(above=0) | NONE,
-        "mode": OneOf("dual", "ts_primary", "text_primary"),
-        "combine": OneOf("mean", "gate", "concat", "cross_attention", "symmetric"),
-        "adapter_layers": Whole(least=1) | OneOf("auto"),
-        "adapter_len": Whole(least=1),
-        "patch_len": Whole(least=1),
-        "stride": Whole(least=1) | NONE,
-        "share_gates": FLAG,
-        "gate_activation": OneOf("tanh", "identity"),
-        "revin": FLAG,
-        "secondary_revin": FLAG,
-        "norm_secondary": FLAG,
-        "readout": OneOf("auto", "last", "cls", "mean"),
-        "max_text_tokens": Whole(least=1),
-        "weight_decay": Number(least=0),
-        "lr_gamma": Number(above=0, most=1) | NONE,
-        "max_epochs": Whole(least=1) | OneOf("auto"),
-        "gradient_checkpointing": FLAG,
-        "allow_download": FLAG,
-    }
+    _allowed: ClassVar[Mapping[str, Allowed]] = {**NetworkEstimator._allowed, **DUAL_ADAPTER}
 
     # Published: 32 with labels.
     _batch_rows = 32

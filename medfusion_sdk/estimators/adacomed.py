@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from medfusion_sdk._parameters import (
-    FLAG,
-    NONE,
-    Allowed,
-    InstanceOf,
-    ListOf,
-    MappingTo,
-    Number,
-    OneOf,
-    Whole,
-)
+from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._collaboration import (
+    COLLABORATION,
     check_collaboration,
+    check_n_experts,
     fill_bank,
     make_network,
     start_head,
@@ -33,8 +25,6 @@ from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, 
 from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.estimators.small import SmallMultimodalClassifier
-from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.tables import presence_mask
 
 if TYPE_CHECKING:
@@ -44,19 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaCoMedClassifier"]
 
-_MAX_MODALITIES = 6
-# medfusion_sdk.nn.weighting has the same, but imports torch.
-_STRATEGIES = (
-    "learnable",
-    "inverse",
-    "inverse_paper",
-    "gaussian",
-    "threshold",
-    "ensemble",
-    "large_only",
-    "small_only",
-)
-_STRATEGY_PARAMS = ("alpha", "temperature", "sigma", "threshold", "slope")
 # What the network's shape and its prediction depend on: kept from fit, so that parameters set
 # afterwards don't change a fitted model.
 _ARCHITECTURE = (
@@ -274,27 +251,7 @@ class AdaCoMedClassifier(BlockClassifier):
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         **BlockClassifier._allowed,
-        "small_model": InstanceOf(SmallMultimodalClassifier) | OneOf("precomputed", None),
-        "large_modalities": ListOf(InstanceOf(str)) | NONE,
-        "small_modalities": ListOf(InstanceOf(str)) | NONE,
-        "hidden_dim": Whole(least=1),
-        "n_heads": Whole(least=1),
-        "attention": OneOf("tokens", "concat"),
-        "max_subset_size": Whole(least=1) | NONE,
-        "strategy": OneOf(*_STRATEGIES),
-        "strategy_params": MappingTo(Number(above=0), keys=_STRATEGY_PARAMS) | NONE,
-        "similarity": OneOf("softmax", "softmax_mean"),
-        "similarity_scope": OneOf("batch", "sample"),
-        "inference_similarity": OneOf("running", "bank"),
-        "lambda_contrast": Number(least=0),
-        "temperature": Number(above=0),
-        "proj_dim": Whole(least=1) | NONE,
-        "share_head": FLAG,
-        "init_head_from_small": FLAG,
-        "freeze_small": FLAG,
-        "match_norm": FLAG,
-        "detach_similarity": FLAG,
-        "router_entropy": Number(least=0),
+        **COLLABORATION,
     }
 
     # -- fit ----------------------------------------------------------------------------------
@@ -309,11 +266,7 @@ class AdaCoMedClassifier(BlockClassifier):
         blocks = self._all_blocks(table.X)
         self._check_scaling(blocks)
         large = select_blocks(blocks, self.large_modalities, "large_modalities")
-        if len(large) > _MAX_MODALITIES and self.max_subset_size is None:
-            raise ParameterError(
-                f"{len(large)} modalities would need {2 ** len(large) - 1} experts; set "
-                "max_subset_size, for example to 2."
-            )
+        check_n_experts(self, len(large))
         small = select_blocks(blocks, self.small_modalities, "small_modalities")
         presence_mask(table.X, large | small, table.rows)
         learning = table.take(table.kept)
