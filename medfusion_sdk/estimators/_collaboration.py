@@ -1,4 +1,4 @@
-"""AdaCoMed's second stage: its parameters, the network that they ask for, its start, its bank."""
+"""AdaCoMed's second stage: what its parameters may be, its network, its head's start, its bank."""
 
 from __future__ import annotations
 
