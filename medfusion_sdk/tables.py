@@ -19,7 +19,7 @@ from medfusion_sdk.embedding_cache import as_cache
 from medfusion_sdk.encoders.skip_missing import SkipMissing
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
 
-__all__ = ["group_blocks", "make_modality_transformer", "presence_mask"]
+__all__ = ["group_blocks", "make_modality_transformer", "presence_mask", "shown_rows"]
 
 SEPARATOR = "__"
 # A table this wide without names was most likely named once, before an encoder's numpy output.
@@ -218,7 +218,9 @@ def _position(modality: str, item: Any, names: list[str] | None, n_features: int
     return int(item) % n_features
 
 
-def presence_mask(X: np.ndarray, blocks: Mapping[str, np.ndarray]) -> np.ndarray:
+def presence_mask(
+    X: np.ndarray, blocks: Mapping[str, np.ndarray], rows: Sequence[Any] | None = None
+) -> np.ndarray:
     """Tell which modalities each row has: those whose block isn't all NaN.
 
     Parameters
@@ -227,6 +229,8 @@ def presence_mask(X: np.ndarray, blocks: Mapping[str, np.ndarray]) -> np.ndarray
         A block table's values.
     blocks : mapping of str to ndarray of int
         Column positions of each modality, from :func:`group_blocks`.
+    rows : sequence or None, default=None
+        Labels of the rows, for the message; None for their positions.
 
     Returns
     -------
@@ -251,8 +255,34 @@ def presence_mask(X: np.ndarray, blocks: Mapping[str, np.ndarray]) -> np.ndarray
     empty = np.flatnonzero(~mask.any(axis=1))
     if empty.size:
         raise ModalityError(
-            f"{empty.size} row(s) have none of the modalities {list(blocks)}: position(s) "
-            f"{empty[:5].tolist()}{' ...' if empty.size > 5 else ''}. Drop these rows; without "
-            "any input there is nothing to predict from."
+            f"{empty.size} row(s) have none of the modalities {list(blocks)}: "
+            f"{shown_rows(range(len(X)) if rows is None else rows, empty)}. Drop these rows; "
+            "without any input there is nothing to predict from."
         )
     return mask
+
+
+def shown_rows(rows: Sequence[Any], positions: Sequence[int] | np.ndarray) -> str:
+    """List rows for a message: the first five.
+
+    Parameters
+    ----------
+    rows : sequence
+        Labels of all rows.
+    positions : sequence of int
+        Which of them.
+
+    Returns
+    -------
+    str
+        Their labels.
+
+    Examples
+    --------
+    >>> shown_rows(["p1", "p2", "p3"], [0, 2])
+    "'p1', 'p3'"
+    """
+    labels = [rows[i] for i in positions[:5]]
+    # A label from a numeric index would be shown as np.int64(5).
+    shown = ", ".join(repr(x.item() if hasattr(x, "item") else x) for x in labels)
+    return shown + (", ..." if len(positions) > 5 else "")

@@ -214,12 +214,15 @@ def test_modality_is_present_unless_all_of_it_is_missing():
 def test_row_without_anything_is_named():
     X = np.zeros((9, 3))
     X[[4, 7]] = np.nan
-    with pytest.raises(ModalityError, match=r"2 row\(s\).*\[4, 7\]"):
+    with pytest.raises(ModalityError, match=r"2 row\(s\).*: 4, 7\."):
         presence_mask(X, BLOCKS)
+    labels = pd.Index([f"p{i}" for i in range(9)])
+    with pytest.raises(ModalityError, match=r"2 row.*: 'p4', 'p7'"):
+        presence_mask(X, BLOCKS, labels)
 
 
 def test_long_list_of_empty_rows_is_cut_short():
-    with pytest.raises(ModalityError, match=r"20 row\(s\).*\[0, 1, 2, 3, 4\] \.\.\."):
+    with pytest.raises(ModalityError, match=r"20 row\(s\).*: 0, 1, 2, 3, 4, \.\.\.\."):
         presence_mask(np.full((20, 3), np.nan), BLOCKS)
 
 

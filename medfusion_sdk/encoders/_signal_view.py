@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from medfusion_sdk.exceptions import ParameterError, SignalError
-from medfusion_sdk.readers.beats import LOWEST_FS, find_r_peaks, median_beat, rhythm
+from medfusion_sdk.exceptions import SignalError
+from medfusion_sdk.readers.beats import find_r_peaks, median_beat, rhythm
 from medfusion_sdk.readers.signal import read_signal
 
 # Around an R peak: from before the P wave to after the T wave at usual heart rates.
 SECONDS_BEFORE_R, SECONDS_AFTER_R = 0.4, 0.6
 # A kernel has nine taps.
 SHORTEST = 9
-
-
-def require(holds: bool, name: str, value: Any, allowed: str) -> None:
-    """Raise for a parameter whose value it can't have."""
-    if not holds:
-        raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
-
-
-def is_number(value: Any, least: float) -> bool:
-    """Tell whether a value is a finite number, `least` or more."""
-    return isinstance(value, Real) and least <= float(value) < math.inf
-
-
-def is_whole(value: Any, least: int) -> bool:
-    """Tell whether a value is a whole number, `least` or more."""
-    return isinstance(value, Integral) and int(value) >= least
 
 
 @dataclass(frozen=True)
@@ -50,22 +33,6 @@ class SignalView:
     source_fs: float | None
     max_gap: float
     expected: tuple[int, int] | None
-
-    def __post_init__(self) -> None:
-        full = self.view == "full"
-        require(full or self.view == "beats", "view", self.view, "'full' or 'beats'")
-        require(
-            (full and self.fs is None) or is_number(self.fs, 1e-6 if full else LOWEST_FS),
-            "fs",
-            self.fs,
-            "positive or None" if full else f"{LOWEST_FS:g} or more for view='beats'",
-        )
-        for name in ("duration", "source_fs"):
-            value = getattr(self, name)
-            require(value is None or is_number(value, 1e-6), name, value, "positive or None")
-        require(is_number(self.max_gap, 0), "max_gap", self.max_gap, "0 or more")
-        named = isinstance(self.leads, str)
-        require(not named, "leads", self.leads, "a sequence of names or positions, as ('II',)")
 
     def read(self, cell: Any) -> np.ndarray:
         """Read a cell as ``(channels, time)``."""
@@ -105,3 +72,12 @@ class SignalView:
 def _window(fs: float) -> tuple[int, int]:
     """Samples of a beat before its R peak, and from it on."""
     return round(SECONDS_BEFORE_R * fs), round(SECONDS_AFTER_R * fs)
+
+
+def is_matrix(X: Any) -> bool:
+    """Tell a matrix of numbers, one signal a row, from a column of cells."""
+    if isinstance(X, pd.DataFrame):
+        return X.shape[1] > 1 and all(pd.api.types.is_numeric_dtype(kind) for kind in X.dtypes)
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        return X.dtype.kind not in "OUST" or X.shape[1] != 1
+    return hasattr(X, "toarray")

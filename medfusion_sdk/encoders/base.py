@@ -6,8 +6,8 @@ import hashlib
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,13 +16,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from medfusion_sdk._parameters import Allowed, OneOf, check_parameters
 from medfusion_sdk.embedding_cache import as_cache
-from medfusion_sdk.exceptions import (
-    BackboneMismatchError,
-    CellError,
-    EncoderWarning,
-    ParameterError,
-)
+from medfusion_sdk.exceptions import BackboneMismatchError, CellError, EncoderWarning
 from medfusion_sdk.readers.cells import Column, read_column
 
 __all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
@@ -30,9 +26,6 @@ __all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
 # Joins every cache key: raise it when an encoder's arithmetic changes, so that old vectors
 # are never taken for new ones.
 FORMAT_VERSION = 1
-
-_MISSING = ("nan", "zero", "mean")
-_ON_ERROR = ("raise", "missing")
 
 # What the last call of each encoder met. Kept beside the encoders: transform leaves an encoder as
 # it was, and rows of patients don't travel in its pickles.
@@ -56,6 +49,11 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
     missing: str
     on_error: str
     cache: Any
+
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        "missing": OneOf("nan", "zero", "mean"),
+        "on_error": OneOf("raise", "missing"),
+    }
 
     def fit(self, X: Any, y: Any = None) -> BaseEncoder:
         """Check parameters and column; learn the mean embedding where ``missing="mean"``.
@@ -185,11 +183,8 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
     # -- shared machinery ---------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
-        for name, allowed in (("missing", _MISSING), ("on_error", _ON_ERROR)):
-            if getattr(self, name) not in allowed:
-                raise ParameterError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}."
-                )
+        """Refuse parameters before anything is read; a subclass adds what involves several."""
+        check_parameters(self)
 
     def _embed(self, column: Column) -> np.ndarray:
         """Encode a column with missing and bad cells as NaN rows; each distinct item once."""

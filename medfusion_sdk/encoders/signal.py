@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,16 +13,24 @@ import pandas as pd
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from medfusion_sdk.encoders._signal_view import SignalView, is_whole, require
+from medfusion_sdk._parameters import (
+    FLAG,
+    NONE,
+    Allowed,
+    InstanceOf,
+    ListOf,
+    Number,
+    OneOf,
+    Whole,
+)
+from medfusion_sdk.encoders._signal_view import SignalView, is_matrix
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
-from medfusion_sdk.exceptions import CellError, SignalError
-from medfusion_sdk.readers.beats import RHYTHM
+from medfusion_sdk.exceptions import CellError, ParameterError, SignalError
+from medfusion_sdk.readers.beats import LOWEST_FS, RHYTHM
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.readers.signal import signal_digest
 
 __all__ = ["SignalEncoder"]
-
-BACKBONES = ("minirocket", "standin-conv")
 
 # Signals that biases are learned from at most; a bias needs no more than one of them.
 FIT_SAMPLE = 256
@@ -137,12 +145,27 @@ class SignalEncoder(BaseEncoder):
         self.batch_size = batch_size
         self.cache = cache
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **BaseEncoder._allowed,
+        "backbone": OneOf("minirocket", "standin-conv"),
+        "view": OneOf("full", "beats"),
+        "fs": Number(above=0) | NONE,
+        "duration": Number(above=0) | NONE,
+        "leads": ListOf(Whole() | InstanceOf(str)) | NONE,
+        "source_fs": Number(above=0) | NONE,
+        "max_gap": Number(least=0),
+        "n_features": Whole(least=84),
+        "fit_biases": FLAG,
+        "random_state": Whole(least=0),
+        "batch_size": Whole(least=1) | OneOf("auto"),
+    }
+
     # -- the column ---------------------------------------------------------------------------
 
     def _column(self, X: Any, *, reset: bool) -> Column:
         if hasattr(X, "__array__") and not isinstance(X, pd.DataFrame | pd.Series):
             X = np.asarray(X)
-        if _is_matrix(X):
+        if is_matrix(X):
             values = validate_data(self, X, reset=reset, ensure_all_finite="allow-nan")
             cells = [None if pd.isna(row).all() else row for row in values]
             rows = X.index if isinstance(X, pd.DataFrame) else range(len(cells))
@@ -346,17 +369,11 @@ class SignalEncoder(BaseEncoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._signal_view()  # checks its own
-        auto = self.batch_size == "auto"
-        require(self.backbone in BACKBONES, "backbone", self.backbone, f"one of {BACKBONES}")
-        require(is_whole(self.n_features, 84), "n_features", self.n_features, "84 or more")
-        require(is_whole(self.random_state, 0), "random_state", self.random_state, "0 or more")
-        require(
-            auto or is_whole(self.batch_size, 1),
-            "batch_size",
-            self.batch_size,
-            "1 or more or 'auto'",
-        )
+        if self.view == "beats" and (self.fs is None or self.fs < LOWEST_FS):
+            raise ParameterError(
+                f"{type(self).__name__}: fs must be a number >= {LOWEST_FS:g} for view='beats', "
+                f"got {self.fs!r}."
+            )
 
     # -- scikit-learn's side ------------------------------------------------------------------
 
@@ -380,12 +397,3 @@ class SignalEncoder(BaseEncoder):
         tags.requires_fit = self.fit_biases
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _is_matrix(X: Any) -> bool:
-    """Tell a matrix of numbers, one signal a row, from a column of cells."""
-    if isinstance(X, pd.DataFrame):
-        return X.shape[1] > 1 and all(pd.api.types.is_numeric_dtype(kind) for kind in X.dtypes)
-    if isinstance(X, np.ndarray) and X.ndim == 2:
-        return X.dtype.kind not in "OUST" or X.shape[1] != 1
-    return hasattr(X, "toarray")

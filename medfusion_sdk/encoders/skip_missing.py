@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from medfusion_sdk._parameters import Allowed, Having, check_parameters
 from medfusion_sdk.exceptions import ModalityError
 
 __all__ = ["SkipMissing"]
@@ -49,6 +51,8 @@ class SkipMissing(TransformerMixin, BaseEstimator):
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {"transformer": Having("fit", "transform")}
+
     def fit(self, X: Any, y: Any = None) -> SkipMissing:
         """Fit the transformer on the rows that are present.
 
@@ -68,7 +72,10 @@ class SkipMissing(TransformerMixin, BaseEstimator):
         ------
         ModalityError
             If every row is missing.
+        ParameterError
+            If `transformer` isn't one.
         """
+        check_parameters(self)
         present = _present(X)
         if not present.any():
             raise ModalityError(f"all {len(present)} rows of this modality are missing.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from medfusion_sdk._parameters import FLAG, NONE, Allowed, OneOf, Whole
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
 from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
@@ -17,8 +17,6 @@ from medfusion_sdk.readers.digest import text_digest
 
 __all__ = ["TextEncoder"]
 
-_POOLING = ("auto", "mean", "cls", "last")
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _SHOWN = 40  # characters of a bad cell in a message
 
 
@@ -120,6 +118,16 @@ class TextEncoder(BaseEncoder):
         self.batch_size = batch_size
         self.cache = cache
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **BaseEncoder._allowed,
+        "allow_download": FLAG,
+        "pooling": OneOf("auto", "mean", "cls", "last"),
+        "normalize": FLAG | OneOf("auto"),
+        "max_length": Whole(least=1) | NONE,
+        "dtype": OneOf("auto", "float32", "bfloat16", "float16"),
+        "batch_size": Whole(least=1) | OneOf("auto"),
+    }
+
     # -- what BaseEncoder asks for ------------------------------------------------------------
 
     def _configuration(self) -> dict[str, Any]:
@@ -168,25 +176,7 @@ class TextEncoder(BaseEncoder):
             ):
                 yield self._sound(batch, vectors, run)
 
-    # -- parameters, checked when they are used -------------------------------------------------
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        for name, allowed in (("pooling", _POOLING), ("dtype", _DTYPES)):
-            if getattr(self, name) not in allowed:
-                raise ParameterError(
-                    f"{name} must be one of {allowed}, got {getattr(self, name)!r}."
-                )
-        if self.normalize not in (True, False, "auto"):
-            raise ParameterError(
-                f"normalize must be True, False or 'auto', got {self.normalize!r}."
-            )
-        for name, automatic in (("max_length", None), ("batch_size", "auto")):
-            value = getattr(self, name)
-            if value != automatic and not (isinstance(value, Integral) and int(value) >= 1):
-                raise ParameterError(
-                    f"{name} must be a positive number or {automatic!r}, got {value!r}."
-                )
+    # -- parameters, resolved when they are used -------------------------------------------------
 
     def _source(self) -> TextSource:
         return find_text_source(

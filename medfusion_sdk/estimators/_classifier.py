@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
+from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, OneOf
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import Targets, row_weights
 from medfusion_sdk.training import with_callbacks
 
@@ -29,6 +32,12 @@ class NetworkClassifier(
     """
 
     class_weight: Any
+
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **NetworkEstimator._allowed,
+        # A list has a dict for each label, as in scikit-learn.
+        "class_weight": InstanceOf(dict, list) | OneOf("balanced") | NONE,
+    }
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -55,16 +64,15 @@ class NetworkClassifier(
         ModalityError
             If a row has no modality, or a modality no row.
         ParameterError
-            For a parameter outside its range.
+            For a parameter that has a value it can't have.
         TrainingError
             If the loss stops being finite.
         """
-        raw_y = y
+        self._check_parameters()
+        raw_X, raw_y = X, y
         X, y = self._validate_fit(X, y)
         weight = row_weights(X, y, sample_weight, self.class_weight)
         counted = weight > 0
-        if not counted.all():
-            self._check_left_out(X, counted)
         targets = Targets.encode(y[counted], raw_y)
         self.classes_ = targets.classes
         self.label_names_ = targets.names
@@ -75,7 +83,8 @@ class NetworkClassifier(
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
         held = self._held_out(int(counted.sum()), targets)
-        self._fit_table(TrainingTable(X[counted], targets, weight[counted], given, held))
+        rows = row_labels(raw_X)[counted]
+        self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -151,9 +160,6 @@ class NetworkClassifier(
 
     @abstractmethod
     def _fit_table(self, table: TrainingTable) -> None: ...
-
-    def _check_left_out(self, X: Any, counted: np.ndarray) -> None:
-        """Check rows of weight zero, so that an error names a row by its place in X."""
 
     # -- shared steps -------------------------------------------------------------------------
 

@@ -1,35 +1,34 @@
-"""What the dual adapter's classifier and embedder share: reading a table, building the network."""
+"""What the dual adapter's classifier and embedder share: what a fit finds, building the network."""
 
 from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from sklearn.base import clone
-from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
+from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
 from medfusion_sdk.estimators._dual_inputs import (
-    SignalReader,
     as_series,
     default_signal_encoder,
-    require_primary,
     text_encoders,
 )
+from medfusion_sdk.estimators._dual_parameters import DUAL_ADAPTER
+from medfusion_sdk.estimators._dual_table import DualAdapterTable
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
     UnlabelledTable,
 )
-from medfusion_sdk.estimators._networks import RowSpans, require, seeded_module
-from medfusion_sdk.estimators._roles import Roles, find_roles
+from medfusion_sdk.estimators._networks import RowSpans, seeded_module
+from medfusion_sdk.estimators._roles import find_roles
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import BackboneMismatchError, ModalityError, ParameterError
-from medfusion_sdk.readers.cells import Column, read_column
+from medfusion_sdk.readers.cells import read_column
 from medfusion_sdk.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -64,38 +63,13 @@ _STORED = (
 )
 
 
-class DualAdapterBase(NetworkEstimator):
-    """Reads a signal and a text column, and builds the adapted language model on them."""
+class DualAdapterBase(DualAdapterTable):
+    """Learns how a table is read, and builds the adapted language model on it."""
+
+    _allowed: ClassVar[Mapping[str, Allowed]] = {**NetworkEstimator._allowed, **DUAL_ADAPTER}
 
     # Published: 32 with labels.
     _batch_rows = 32
-
-    # -- the table ----------------------------------------------------------------------------
-
-    def _validate(self, X: Any) -> Any:
-        return self._check_table(X, reset=False)
-
-    def _check_table(self, X: Any, *, reset: bool) -> Any:
-        """Check names and number of columns; numbers alone are checked as scikit-learn does."""
-        frame = isinstance(X, pd.DataFrame)
-        if frame and not all(pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return X
-        if not reset and self.signal_block_ is None:
-            raise ModalityError(
-                f"fitted on a table with the columns {list(self.feature_names_in_)}; predict on a "
-                f"DataFrame that has them, not on a {type(X).__name__} of numbers."
-            )
-        finite: Any = "allow-nan"
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=finite, reset=reset)
-        named = frame and hasattr(self, "feature_names_in_")
-        return pd.DataFrame(values, columns=X.columns, index=X.index) if named else values
-
-    def _reader(self) -> SignalReader:
-        return SignalReader(
-            Roles(self.signal_column_, self.signal_block_, self.text_column_),
-            **self.reading_,
-        )
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -106,17 +80,11 @@ class DualAdapterBase(NetworkEstimator):
 
         `before` is the state to go on from; a module that goes on has its full width.
         """
-        for name in ("patch_len", "adapter_len", "max_text_tokens"):
-            if not int(getattr(self, name)) >= 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if self.stride is not None and not int(self.stride) >= 1:
-            raise ParameterError(f"stride must be at least 1 or None, got {self.stride!r}.")
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
         # Kept from fit, so that parameters set afterwards don't change a fitted model.
         self.reading_ = {name: getattr(self, name) for name in ("signal_shape", "fs", "duration")}
-        require("mode", self.mode, ("dual", "ts_primary", "text_primary"))
         self._fit_signal(table)
         dtype = self._torch_dtype(self._n_values(table))
         lm = self._language_model(self._training_dtype(table))
@@ -133,7 +101,7 @@ class DualAdapterBase(NetworkEstimator):
                     f"column {roles.text!r} has no text in any row; leave it out with text=None."
                 )
             self.text_encoder_.fit(as_series(texts))
-        data = self._inputs(table.X)
+        data = self._inputs(table.X, table.rows)
         self.architecture_["text_width"] = data["text"].shape[1] if "text" in data else lm.width
         self._spans = None
         dims = {}
@@ -156,7 +124,6 @@ class DualAdapterBase(NetworkEstimator):
         else:
             wanted = self.signal_encoder
             if isinstance(wanted, str):
-                require("signal_encoder", wanted, ("auto", "cnn"))
                 if wanted == "cnn" or len(table.weight) >= _CNN_ROWS:
                     self.signal_shape_ = reader.first_shape(table.X)
                     return
@@ -174,64 +141,7 @@ class DualAdapterBase(NetworkEstimator):
             scaling="auto" if reader.is_embedding else "feature",
         )
 
-    # -- reading ------------------------------------------------------------------------------
-
-    def _absent(self, X: Any) -> list[str]:
-        named = [name for name in (self.signal_column_, self.text_column_) if name is not None]
-        absent = [str(name) for name in named if not read_column(X[name]).present]
-        block = self.signal_block_
-        if block is not None and np.isnan(self._reader().embeddings(X)).all():
-            absent.append("signal")
-        return absent
-
-    def _inputs(self, X: Any) -> dict[str, Any]:
-        import torch
-
-        dtype = getattr(torch, self.architecture_["dtype"])
-        n_rows, rows = len(X), X.index if isinstance(X, pd.DataFrame) else range(len(X))
-        inputs: dict[str, Any] = {}
-        has_signal = has_text = np.zeros(n_rows, dtype=bool)
-        if self.signal_column_ is not None or self.signal_block_ is not None:
-            signal, has_signal = self._read_signal(X)
-            inputs["signal"] = torch.from_numpy(signal).to(dtype)
-        if self.text_column_ is not None:
-            inputs |= self._read_text(read_column(X[self.text_column_]), dtype)
-            has_text = (inputs["tokens"].lengths > 0).numpy()
-        require_primary(self.architecture_["mode"], has_signal, has_text, rows)
-        inputs["has_signal"] = torch.from_numpy(has_signal)
-        inputs["has_text"] = torch.from_numpy(has_text)
-        return inputs
-
-    def _read_signal(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        reader = self._reader()
-        if self.signal_scaling_ is None:
-            return reader.signals(X, self.signal_shape_)
-        if reader.is_embedding:
-            block = reader.embeddings(X)
-        else:
-            assert self.signal_encoder_ is not None
-            block = np.asarray(self.signal_encoder_.transform(as_series(reader.column(X))))
-        present = ~np.isnan(block).all(axis=1)
-        x = np.zeros((len(block), sum(self.signal_scaling_.dims)))
-        if present.any():
-            x[present] = self.signal_scaling_.apply(block[present])[0]
-        return x, present
-
-    def _read_text(self, column: Column, dtype: Any) -> dict[str, Any]:
-        """Token states of each row, and the vector of the whole text; nothing where missing."""
-        import torch
-
-        from medfusion_sdk.nn.ragged import Ragged
-
-        assert self.text_states_ is not None
-        assert self.text_encoder_ is not None
-        missing = torch.zeros((0, self.architecture_["width"]), dtype=dtype)
-        states = [
-            missing if row is None else torch.tensor(row, dtype=dtype)
-            for row in self.text_states_.token_states(column)
-        ]
-        vectors = np.nan_to_num(np.asarray(self.text_encoder_.transform(as_series(column))))
-        return {"tokens": Ragged.of(states), "text": torch.from_numpy(vectors).to(dtype)}
+    # -- precision ----------------------------------------------------------------------------
 
     def _torch_dtype(self, n_values: int) -> Any:
         import torch
@@ -283,16 +193,11 @@ class DualAdapterBase(NetworkEstimator):
         return super()._network()
 
     def _architecture(self, lm: LanguageModel, dtype: Any) -> dict[str, Any]:
-        from medfusion_sdk.nn.fusion import COMBINATIONS
-
         scaling = self.signal_scaling_
         shape = self.signal_shape_ or (1, self.patch_len)
         readout = self.readout
         if readout == "auto":
             readout = "last" if lm.causal else "mean"
-        require("readout", readout, ("last", "cls", "mean"))
-        require("combine", self.combine, COMBINATIONS)
-        require("gate_activation", self.gate_activation, ("tanh", "identity"))
         return {name: getattr(self, name) for name in _STORED} | {
             "backbone": self._source().fingerprint,
             "n_channels": shape[0],
@@ -309,7 +214,7 @@ class DualAdapterBase(NetworkEstimator):
         layers = self.adapter_layers
         if layers == "auto":
             layers = min(2 if self.signal_scaling_ is not None else 11, lm.n_layers)
-        if not 1 <= layers <= lm.n_layers:
+        if layers > lm.n_layers:
             raise ParameterError(
                 f"adapter_layers={self.adapter_layers}: the backbone has {lm.n_layers} layers."
             )
@@ -403,8 +308,3 @@ class DualAdapterBase(NetworkEstimator):
             )
         lm = self._language_model(getattr(torch, self.architecture_["dtype"]))
         return self._with_task(self._make(lm))
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags

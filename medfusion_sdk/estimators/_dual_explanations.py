@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.estimators._dual_inputs import as_series
-from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._occlusion import occlusion, stretches
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.readers.cells import Column, read_column
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PATHS = ("temporal", "textual")
 _COLUMNS = ["row", "quantity", "path", "layer", "head", "position", "part", "label", "value"]
 
 
-def explain_table(model: DualAdapterClassifier, table: Any, rows: Sequence[Any]) -> pd.DataFrame:
+def explain_table(model: DualAdapterClassifier, table: Any, rows: pd.Index) -> pd.DataFrame:
     """Explain the gates, and each row of a table.
 
     Parameters
@@ -33,7 +33,7 @@ def explain_table(model: DualAdapterClassifier, table: Any, rows: Sequence[Any])
         Fitted.
     table : DataFrame or ndarray
         Validated.
-    rows : sequence
+    rows : Index
         Labels of its rows.
 
     Returns
@@ -48,7 +48,7 @@ def explain_table(model: DualAdapterClassifier, table: Any, rows: Sequence[Any])
 
     device = resolve_device(model.device)
     task = model._network().to(device)
-    inputs = move(model._inputs(table), device)
+    inputs = move(model._inputs(table, rows), device)
     parts = [_gates(task).assign(row=None)]
     for position, row in enumerate(rows):
         one = torch.tensor([position])
@@ -84,7 +84,7 @@ def attributed_signal(
     told = explain_table(model, table, row_labels(X))
     told = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
     if model.signal_encoder_ is None:
-        signal = model._inputs(table)["signal"][0].numpy()
+        signal = model._inputs(table, row_labels(X))["signal"][0].numpy()
         return signal, _patch_bounds(model.architecture_, signal.shape[1]), told
     signal = model.signal_encoder_.view_signals(_signal_of(model, table))[0][0]
     return signal, stretches(model.signal_encoder_, signal.shape[1], model.patch_len), told

@@ -13,9 +13,11 @@ from medfusion_sdk.encoders._token_states import TokenStateEncoder
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._roles import Roles
+from medfusion_sdk.estimators._rows import refuse_infinity
 from medfusion_sdk.exceptions import CellError, ModalityError, ParameterError, SignalError
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.readers.signal import read_signal
+from medfusion_sdk.tables import shown_rows
 
 __all__ = [
     "SignalReader",
@@ -91,9 +93,16 @@ class SignalReader:
         -------
         ndarray of shape (n, F)
             NaN where missing.
+
+        Raises
+        ------
+        CellError
+            If a value is infinite.
         """
         block = X[self.roles.block] if isinstance(X, pd.DataFrame) else X
-        return np.asarray(block, dtype=np.float64)
+        values = np.asarray(block, dtype=np.float64)
+        refuse_infinity(values, block)
+        return values
 
     def column(self, X: Any) -> Column:
         """Make one cell per row of the signals.
@@ -236,16 +245,15 @@ def require_primary(mode: str, has_signal: np.ndarray, has_text: np.ndarray, row
     Raises
     ------
     ModalityError
-        Naming the first of them.
+        Naming the first five of them.
     """
     usable = {"dual": has_signal | has_text, "ts_primary": has_signal, "text_primary": has_text}
     lacking = np.flatnonzero(~usable[mode])
     if lacking.size:
         what = {"dual": "neither signal nor text", "ts_primary": "no signal"}.get(mode, "no text")
-        shown = ", ".join(str(rows[i]) for i in lacking[:5])
         raise ModalityError(
-            f"{lacking.size} row(s) have {what}: {shown}. Drop them; with mode={mode!r} there is "
-            "nothing to learn or to predict from."
+            f"{lacking.size} row(s) have {what}: {shown_rows(rows, lacking)}. Drop them; "
+            f"with mode={mode!r} there is nothing to learn or to predict from."
         )
 
 

@@ -8,23 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["adacomed_explanation", "row_labels", "small_explanation"]
-
-
-def row_labels(X: Any) -> pd.Index:
-    """Index of a table, or positions.
-
-    Parameters
-    ----------
-    X : DataFrame or array
-        What `explain` was given.
-
-    Returns
-    -------
-    Index
-        One label per row.
-    """
-    return X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
+__all__ = ["adacomed_explanation", "small_explanation"]
 
 
 def small_explanation(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,18 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
 
-from medfusion_sdk.estimators._networks import require
+from medfusion_sdk._parameters import (
+    FLAG,
+    RANDOM_STATE,
+    Allowed,
+    Number,
+    OneOf,
+    Whole,
+    check_parameters,
+)
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import Targets
-from medfusion_sdk.exceptions import ModalityWarning, ParameterError
+from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
 
 if TYPE_CHECKING:
@@ -46,6 +55,8 @@ class TrainingTable:
         Encoded y.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
+    rows : Index
+        What the user's table calls these rows, for messages.
     sample_weight : ndarray of shape (n,) or None
         Sample weight as it was given.
     held : ndarray of int or None
@@ -55,6 +66,7 @@ class TrainingTable:
     X: np.ndarray
     targets: Targets
     weight: np.ndarray
+    rows: pd.Index
     sample_weight: np.ndarray | None = None
     held: np.ndarray | None = None
 
@@ -80,7 +92,7 @@ class TrainingTable:
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         targets = replace(self.targets, codes=self.targets.codes[rows])
         given = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingTable(X, targets, self.weight[rows], given)
+        return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,11 @@ class UnlabelledTable:
     targets: None = None
     sample_weight: None = None
     held: np.ndarray | None = None
+
+    @property
+    def rows(self) -> pd.Index:
+        """What the table calls its rows, for messages."""
+        return row_labels(self.X)
 
     @property
     def weight(self) -> np.ndarray:
@@ -137,6 +154,20 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     verbose: int
     _seed: int
 
+    # What they may be; a subclass adds its own.
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        "dtype": OneOf("auto", "float32", "float64"),
+        "batch_size": Whole(least=1) | OneOf("auto"),
+        "max_epochs": Whole(least=1),
+        "learning_rate": Number(above=0),
+        "early_stopping": FLAG | OneOf("auto"),
+        "validation_fraction": Number(above=0, below=1),
+        "n_iter_no_change": Whole(least=1),
+        "warm_start": FLAG,
+        "random_state": RANDOM_STATE,
+        "verbose": Whole(least=0) | FLAG,
+    }
+
     # -- what subclasses implement ------------------------------------------------------------
 
     @abstractmethod
@@ -146,13 +177,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _validate(self, X: Any) -> Any: ...
 
     @abstractmethod
-    def _inputs(self, X: Any) -> dict[str, Any]: ...
+    def _inputs(self, X: Any, rows: pd.Index) -> dict[str, Any]:
+        """Tensors of a validated table; an error calls its rows by these labels."""
 
     @abstractmethod
     def _absent(self, X: Any) -> list[str]:
         """Name the modalities of the fit that no row of a validated table has."""
 
     # -- shared steps -------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters before anything is read; a subclass adds what involves several."""
+        check_parameters(self)
 
     @property
     def _n_features_out(self) -> int:
@@ -163,7 +199,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         from medfusion_sdk.training import predict_batches
 
         check_is_fitted(self, "state_")
-        X = self._validate(X)
+        raw, X = X, self._validate(X)
         absent = self._absent(X) if len(X) > 1 else []  # one patient alone often lacks something
         if absent:
             warnings.warn(
@@ -172,8 +208,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
                 stacklevel=3,
             )
         network = self._network()
+        inputs = self._inputs(X, row_labels(raw))
         return predict_batches(
-            network.predict, self._inputs(X), batch_size=self.batch_size, device=self.device
+            network.predict, inputs, batch_size=self.batch_size, device=self.device
         )
 
     def _network(self) -> Any:
@@ -191,10 +228,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
         if self.dtype == "auto":
             return torch.float64 if n_values <= _SMALL_TABLE else torch.float32
-        if self.dtype not in ("float32", "float64"):
-            raise ParameterError(
-                f"dtype must be 'auto', 'float32' or 'float64', got {self.dtype!r}."
-            )
         return getattr(torch, self.dtype)
 
     def _train(
@@ -267,7 +300,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return TrainingConfig(**settings | changed)
 
     def _stops_early(self, n_rows: int) -> bool:
-        require("early_stopping", self.early_stopping, (True, False, "auto"))
         if self.early_stopping == "auto":
             return n_rows >= _EARLY_STOPPING_ROWS
         return bool(self.early_stopping)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import ParameterError
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RowSpans", "require", "resume", "seeded_module", "to_tensors"]
+__all__ = ["RowSpans", "resume", "seeded_module", "to_tensors"]
 
 
 def seeded_module(build: Callable[[], Any], seed: int, dtype: Any) -> Any:
@@ -161,24 +159,3 @@ class RowSpans:
             widen(layer, basis).in_features  # type: ignore[arg-type]
             for layer, basis in zip(layers, self.bases, strict=True)
         ]
-
-
-def require(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Refuse a parameter value that isn't among those allowed.
-
-    Parameters
-    ----------
-    name : str
-        Parameter.
-    value : object
-        What the user set.
-    allowed : sequence
-        What it may be.
-
-    Raises
-    ------
-    ParameterError
-        If `value` isn't in `allowed`.
-    """
-    if value not in allowed:
-        raise ParameterError(f"{name} must be one of {list(allowed)}, got {value!r}.")

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.base import clone
 
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import require
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.estimators.small import SmallMultimodalClassifier
 from medfusion_sdk.exceptions import ModalityError, ParameterError
@@ -141,11 +140,10 @@ def fit_small_path(
     Raises
     ------
     ParameterError
-        If ``small_model`` is none of what it may be.
+        If a precomputed embedding isn't one modality.
     """
     rows = has_any(table.X, blocks)
     if isinstance(estimator.small_model, str):
-        require("small_model", estimator.small_model, ("precomputed",))
         if estimator.small_modalities is None or len(blocks) != 1:
             raise ParameterError(
                 'small_model="precomputed" needs small_modalities=[name], the one modality that '
@@ -156,11 +154,6 @@ def fit_small_path(
         return SmallPath(blocks, scaling=scaling)
     given = estimator.small_model
     model = SmallMultimodalClassifier() if given is None else clone(given)
-    if not isinstance(model, SmallMultimodalClassifier):
-        raise ParameterError(
-            "small_model must be a SmallMultimodalClassifier, 'precomputed' or None, got "
-            f"{type(model).__name__}."
-        )
     path = SmallPath(blocks, model)
     model.set_params(modalities=path.positions)
     if model.random_state is None:
@@ -168,6 +161,9 @@ def fit_small_path(
     if given is None:
         inherited = ("scaling", "dtype", "device", "batch_size", "max_epochs")
         model.set_params(**{name: getattr(estimator, name) for name in inherited})
+        if not isinstance(model.scaling, str):
+            own = {name: kind for name, kind in model.scaling.items() if name in blocks}
+            model.set_params(scaling=own)
     X = table.X[rows][:, path.columns]
     model.fit(X, table.targets.original[rows], sample_weight=table.weight[rows])
     return path

@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._targets import Targets
 
-__all__ = ["logistic_head", "standardisation"]
+if TYPE_CHECKING:
+    from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
+
+__all__ = ["logistic_head", "standardisation", "start_head"]
+
+TEXT = 1  # position of the textual-primary path
+_LEAST_ALPHA = 1e-6
+
+
+def start_head(
+    task: SupervisedTask, table: TrainingTable, data: dict[str, Any], *, alpha: float
+) -> None:
+    """Probe the frozen texts: standardise their read-outs, and begin with the best head.
+
+    Parameters
+    ----------
+    task : SupervisedTask
+        Untrained.
+    table : TrainingTable
+        The rows to learn from.
+    data : dict of Tensor
+        Their tensors.
+    alpha : float
+        L2 penalty of the head, as in :class:`DualAdapterClassifier`.
+    """
+    import torch
+
+    rows = table.kept[data["has_text"].numpy()[table.kept]]
+    if not rows.size:
+        return
+    z = task.network.frozen_readouts(data["tokens"]).double().numpy()[rows]
+    weight, codes = table.weight[rows], table.targets.codes[rows]
+    scale, shift = standardisation(z, weight)
+    # The training objective averages the labels' losses, so that each has its share of alpha.
+    n_losses = codes.shape[1] if table.targets.multilabel else 1
+    coef, bias = logistic_head(
+        z * scale + shift,
+        replace(table.targets, codes=codes),
+        weight,
+        C=1 / (max(alpha, _LEAST_ALPHA) * n_losses),
+    )
+    if task.network.combine.kind == "concat":
+        coef = np.concatenate([coef, coef], axis=1) / 2
+    norm: Any = task.network.norms[TEXT]
+    start = {norm.weight: scale, norm.bias: shift, task.head.weight: coef, task.head.bias: bias}
+    with torch.no_grad():
+        for parameter, value in start.items():
+            parameter.copy_(torch.from_numpy(value))
 
 
 def standardisation(z: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.tables import group_blocks, presence_mask
 
 __all__ = ["BlockScaling"]
@@ -20,7 +20,6 @@ __all__ = ["BlockScaling"]
 # one column's spread is larger than one and dwarfs the median's.
 _TABLE_WIDTH = 32
 _DWARFS = 20.0
-_SCALINGS = ("auto", "feature", "block", "none")
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class BlockScaling:
         feature_names: Any,
         modalities: str | Mapping[str, Any],
         scaling: str | Mapping[str, str],
+        rows: Sequence[Any] | None = None,
     ) -> BlockScaling:
         """Learn the blocks of a table.
 
@@ -78,6 +78,8 @@ class BlockScaling:
             ``"feature"`` divides each column by its spread, ``"block"`` keeps the columns'
             relative spreads, ``"none"`` leaves a block as it is; ``"auto"`` is ``"feature"`` for
             measurements and ``"block"`` for embeddings.
+        rows : sequence or None, default=None
+            Labels of the rows, for messages; None for their positions.
 
         Returns
         -------
@@ -85,7 +87,7 @@ class BlockScaling:
             Ready to :meth:`apply`.
         """
         blocks = group_blocks(feature_names, X.shape[1], modalities)
-        present = presence_mask(X, blocks)
+        present = presence_mask(X, blocks, rows)
         seen = np.flatnonzero(present.any(axis=0))
         never = [name for m, name in enumerate(blocks) if m not in seen]
         if never:
@@ -100,18 +102,23 @@ class BlockScaling:
         means, scales = [], []
         for m, name in enumerate(blocks):
             values = _expand(X, blocks[name], indicators[name], present[:, m])
-            mean, scale = _centre_and_scale(values, weight, _kind(scaling, name))
+            kind = scaling if isinstance(scaling, str) else scaling.get(name, "auto")
+            mean, scale = _centre_and_scale(values, weight, kind)
             means.append(mean)
             scales.append(scale)
         return cls(blocks, indicators, np.concatenate(means), np.concatenate(scales))
 
-    def apply(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def apply(
+        self, X: np.ndarray, rows: Sequence[Any] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Scale a table.
 
         Parameters
         ----------
         X : ndarray of shape (n, n_features)
             Values; NaN where missing.
+        rows : sequence or None, default=None
+            Labels of the rows, for messages; None for their positions.
 
         Returns
         -------
@@ -120,7 +127,7 @@ class BlockScaling:
         present : ndarray of shape (n, M), bool
             Presence mask.
         """
-        present = presence_mask(X, self.blocks)
+        present = presence_mask(X, self.blocks, rows)
         values = np.concatenate(
             [
                 _expand(X, columns, self.indicators[name], present[:, m])
@@ -131,13 +138,6 @@ class BlockScaling:
         values -= self.mean
         values /= self.scale
         return np.nan_to_num(values, copy=False, nan=0.0), present
-
-
-def _kind(scaling: str | Mapping[str, str], name: str) -> str:
-    kind = scaling if isinstance(scaling, str) else scaling.get(name, "auto")
-    if kind not in _SCALINGS:
-        raise ParameterError(f"scaling of {name!r} must be one of {_SCALINGS}, got {kind!r}.")
-    return kind
 
 
 def _are_measurements(spread: np.ndarray) -> bool:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._collaboration import (
+    COLLABORATION,
     check_collaboration,
+    check_n_experts,
     fill_bank,
     make_network,
     start_head,
 )
-from medfusion_sdk.estimators._explanations import adacomed_explanation, row_labels
+from medfusion_sdk.estimators._explanations import adacomed_explanation
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.tables import presence_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaCoMedClassifier"]
 
-_MAX_MODALITIES = 6
 # What the network's shape and its prediction depend on: kept from fit, so that parameters set
 # afterwards don't change a fitted model.
 _ARCHITECTURE = (
@@ -246,20 +249,26 @@ class AdaCoMedClassifier(BlockClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **BlockClassifier._allowed,
+        **COLLABORATION,
+    }
+
     # -- fit ----------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_collaboration(self)
 
     def _fit_table(self, table: TrainingTable) -> None:
         from medfusion_sdk.training import module_to_state
 
-        check_collaboration(self)
         blocks = self._all_blocks(table.X)
+        self._check_scaling(blocks)
         large = select_blocks(blocks, self.large_modalities, "large_modalities")
-        if len(large) > _MAX_MODALITIES and self.max_subset_size is None:
-            raise ParameterError(
-                f"{len(large)} modalities would need {2 ** len(large) - 1} experts; set "
-                "max_subset_size, for example to 2."
-            )
+        check_n_experts(self, len(large))
         small = select_blocks(blocks, self.small_modalities, "small_modalities")
+        presence_mask(table.X, large | small, table.rows)
         learning = table.take(table.kept)
         self._small = fit_small_path(self, learning, small)
         self.small_model_ = self._small.model
@@ -342,9 +351,10 @@ class AdaCoMedClassifier(BlockClassifier):
     def _read_blocks(self) -> dict[str, np.ndarray]:
         return self._small.blocks | self._scaling.blocks
 
-    def _inputs(self, X: np.ndarray) -> dict[str, Tensor]:
+    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
         import torch
 
+        presence_mask(X, self._read_blocks(), rows)
         dtype = getattr(torch, self.architecture_["dtype"])
         has_large = has_any(X, self._scaling.blocks)
         x, present = apply_where(self._scaling, X, has_large)
@@ -356,12 +366,6 @@ class AdaCoMedClassifier(BlockClassifier):
 
         inputs = {"has_large": torch.from_numpy(has_large)}
         has_small = has_any(X, self._small.blocks)
-        empty = np.flatnonzero(~has_large & ~has_small)
-        if empty.size:
-            raise ModalityError(
-                f"{empty.size} row(s) have none of the modalities: position(s) "
-                f"{empty[:5].tolist()}. Drop these rows; there is nothing to predict from."
-            )
         if self.architecture_["freeze_small"]:
             inputs["e_small"] = torch.from_numpy(self._small.embed(X, has_small)).to(dtype)
         else:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted, check_X_y
 
+from medfusion_sdk._parameters import FLAG, NONE, Allowed, Number, OneOf, Whole
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._classifier import NetworkClassifier
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
 from medfusion_sdk.estimators._dual_explanations import explain_table
-from medfusion_sdk.estimators._explanations import row_labels
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import require, resume, seeded_module
-from medfusion_sdk.estimators._probe import logistic_head, standardisation
+from medfusion_sdk.estimators._networks import resume, seeded_module
+from medfusion_sdk.estimators._probe import start_head
+from medfusion_sdk.estimators._rows import row_labels
 
 if TYPE_CHECKING:
     from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DualAdapterClassifier"]
 
-TEXT = 1  # position of the textual-primary path
-_LEAST_ALPHA = 1e-6
 # Published: 64 without labels.
 _CONTRASTIVE_ROWS = 64
 
@@ -295,6 +294,17 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **NetworkClassifier._allowed,
+        **DualAdapterBase._allowed,
+        "probe": FLAG,
+        "pretrain": OneOf("contrastive") | NONE,
+        "pretrain_epochs": Whole(least=1),
+        "path_weight": Number(least=0),
+        "alpha": Number(least=0),
+        "signal_alpha": Number(least=0),
+    }
+
     def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         X = self._check_table(X, reset=True)
         # For y alone; the table has been checked.
@@ -304,7 +314,6 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
     def _fit_table(self, table: TrainingTable) -> None:
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)
-        require("pretrain", self.pretrain, (None, "contrastive"))
         if self.pretrain is not None:
             self._train(
                 self._contrastive(network),
@@ -332,7 +341,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         reads_texts_alone = self.mode != "ts_primary" and self.combine != "symmetric"
         goes_on = resume(task, before)
         if self.probe and "tokens" in data and reads_texts_alone and not goes_on:
-            self._start_head(task, table, data)
+            start_head(task, table, data, alpha=self.alpha)
 
         def finish(trained: SupervisedTask) -> SupervisedTask:
             self._widen(trained.network)
@@ -340,32 +349,6 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
 
         self._module = self._train(task, table, data, finish)
         self._keep_state()
-
-    def _start_head(self, task: SupervisedTask, table: TrainingTable, data: dict[str, Any]) -> None:
-        """Probe the frozen texts: standardise their read-outs, and begin with the best head."""
-        import torch
-
-        rows = table.kept[data["has_text"].numpy()[table.kept]]
-        if not rows.size:
-            return
-        z = task.network.frozen_readouts(data["tokens"]).double().numpy()[rows]
-        weight, codes = table.weight[rows], table.targets.codes[rows]
-        scale, shift = standardisation(z, weight)
-        # The training objective averages the labels' losses, so that each has its share of alpha.
-        n_losses = codes.shape[1] if table.targets.multilabel else 1
-        coef, bias = logistic_head(
-            z * scale + shift,
-            replace(table.targets, codes=codes),
-            weight,
-            C=1 / (max(self.alpha, _LEAST_ALPHA) * n_losses),
-        )
-        if task.network.combine.kind == "concat":
-            coef = np.concatenate([coef, coef], axis=1) / 2
-        norm: Any = task.network.norms[TEXT]
-        start = {norm.weight: scale, norm.bias: shift, task.head.weight: coef, task.head.bias: bias}
-        with torch.no_grad():
-            for parameter, value in start.items():
-                parameter.copy_(torch.from_numpy(value))
 
     def _with_task(self, network: DualAdapterNetwork, **training: float) -> SupervisedTask:
         from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask

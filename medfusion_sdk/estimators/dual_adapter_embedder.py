@@ -269,9 +269,12 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         ------
         ModalityError
             If the columns aren't found, or a row has neither modality.
+        ParameterError
+            For a parameter that has a value it can't have.
         TrainingError
             If the loss stops being finite.
         """
+        self._check_parameters()
         X = self._check_table(X, reset=True)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))

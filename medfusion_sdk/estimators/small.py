@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk._parameters import Allowed, OneOf, Whole
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
-from medfusion_sdk.estimators._explanations import row_labels, small_explanation
+from medfusion_sdk.estimators._explanations import small_explanation
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import (
     RowSpans,
-    require,
     resume,
     seeded_module,
     to_tensors,
 )
+from medfusion_sdk.estimators._rows import row_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,14 +162,20 @@ class SmallMultimodalClassifier(BlockClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        **BlockClassifier._allowed,
+        "fusion": OneOf("joint", "early", "late"),
+        "embed_size": Whole(least=1),
+    }
+
     def _fit_table(self, table: TrainingTable) -> None:
         import torch
 
         from medfusion_sdk.training import module_to_state
 
-        require("fusion", self.fusion, ("joint", "early", "late"))
         self._scaling = self._fit_scaling(table, self.modalities)
         self.modalities_ = self._scaling.names
+        self._check_scaling(self.modalities_)
         x, present = self._scaling.apply(table.X)
         dtype = self._torch_dtype(x.size)
         n_classes = len(table.targets.classes)
@@ -248,10 +255,10 @@ class SmallMultimodalClassifier(BlockClassifier):
         network.fusion = "early"
         network.encoders.requires_grad_(False)
 
-    def _inputs(self, X: np.ndarray) -> dict[str, Tensor]:
+    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
         import torch
 
-        x, present = self._scaling.apply(X)
+        x, present = self._scaling.apply(X, rows)
         return to_tensors(x, present, getattr(torch, self.architecture_["dtype"]))
 
     def explain(self, X: Any) -> pd.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk._parameters import FLAG, NONE, Allowed, Number, OneOf, Whole, check_parameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,32 +72,23 @@ class TrainingConfig:
     tol: float = 0.0
     verbose: int = 0
 
+    _allowed: ClassVar[Mapping[str, Allowed]] = {
+        "max_epochs": Whole(least=1),
+        "batch_size": Whole(least=1) | OneOf("auto"),
+        "lr": Number(above=0),
+        "weight_decay": Number(least=0),
+        "optimizer": OneOf("adamw", "adam", "sgd"),
+        "schedule": OneOf("cosine", "exponential", None),
+        "gamma": Number(above=0, most=1),
+        "clip_norm": Number(above=0) | NONE,
+        "early_stopping": FLAG,
+        "n_iter_no_change": Whole(least=1),
+        "tol": Number(least=0),
+        "verbose": Whole(least=0) | FLAG,
+    }
+
     def __post_init__(self) -> None:
-        auto = self.batch_size == "auto"
-        _require(self.max_epochs >= 1, "max_epochs", self.max_epochs, "1 or more")
-        _require(auto or int(self.batch_size) >= 1, "batch_size", self.batch_size, "1 or more")
-        _require(0 < self.lr < float("inf"), "lr", self.lr, "positive and finite")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        _require(
-            self.optimizer in ("adamw", "adam", "sgd"),
-            "optimizer",
-            self.optimizer,
-            "'adamw', 'adam' or 'sgd'",
-        )
-        _require(
-            self.schedule in ("cosine", "exponential", None),
-            "schedule",
-            self.schedule,
-            "'cosine', 'exponential' or None",
-        )
-        _require(0 < self.gamma <= 1, "gamma", self.gamma, "above 0 and at most 1")
-        _require(
-            self.clip_norm is None or self.clip_norm > 0,
-            "clip_norm",
-            self.clip_norm,
-            "positive or None",
-        )
-        _require(self.n_iter_no_change >= 1, "n_iter_no_change", self.n_iter_no_change, "1 or more")
+        check_parameters(self)
 
     def rows_per_step(self, n_rows: int) -> int:
         """Return how many rows a step takes at most.
@@ -136,8 +128,3 @@ class TrainingResult:
     history: pd.DataFrame
     n_epochs: int
     best_epoch: int
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ParameterError(f"{name} must be {allowed}, got {value!r}.")

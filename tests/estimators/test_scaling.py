@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.exceptions import ModalityError
 
 BLOCKS = {"ecg": [0, 1], "labs": [2, 3, 4]}
 
@@ -98,8 +98,3 @@ def test_modality_without_a_training_row_is_named():
     X[:, :2] = np.nan
     with pytest.raises(ModalityError, match="ecg"):
         scaled(X, "feature")
-
-
-def test_unknown_scaling_is_refused_with_its_modality():
-    with pytest.raises(ParameterError, match="'labs'"):
-        scaled(values(), {"labs": "minmax"})
