@@ -120,14 +120,14 @@ class Ragged:
         return padded, mask
 
 
-def length_buckets(lengths: Tensor, min_tokens: int = 512, fill: float = 0.75) -> list[Tensor]:
+def length_buckets(lengths: Tensor, min_tokens: int = 128, fill: float = 0.75) -> list[Tensor]:
     """Group rows of like length, so that little is computed on padding.
 
     Parameters
     ----------
     lengths : Tensor of shape (n_rows,), int64
         Tokens of each row.
-    min_tokens : int, default=512
+    min_tokens : int, default=128
         A group isn't closed before it has as many tokens: small ones don't fill a processor.
     fill : float, default=0.75
         A group of that many tokens ends where a row is shorter than this share of its longest.
