@@ -8,8 +8,11 @@ reads and nothing else: beat-aligned MiniRocket and MiniLM.
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -74,8 +77,14 @@ def models(cache: Path) -> dict[str, object]:
     }
 
 
-def out_of_fold(estimator: object, seed: int) -> tuple[np.ndarray, float]:
-    """Probabilities from models that never saw the record's patient, and seconds."""
+def alone(*arguments: object) -> tuple[np.ndarray, float, float]:
+    """Run :func:`out_of_fold` in a process of its own, whose peak memory is this model's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(out_of_fold, *arguments).result()
+
+
+def out_of_fold(estimator: object, seed: int) -> tuple[np.ndarray, float, float]:
+    """Probabilities from models that never saw the record's patient, seconds, peak megabytes."""
     ptbxl = load_ptbxl()
     X = ptbxl.data[["ecg", "report"]]
     readable = X["report"].notna().to_numpy()  # a text path alone has nothing to say of the others
@@ -94,25 +103,27 @@ def out_of_fold(estimator: object, seed: int) -> tuple[np.ndarray, float]:
     seconds = time.perf_counter() - start
     scores = np.tile(ptbxl.target.mean().to_numpy(), (len(X), 1))
     scores[rows] = found
-    return scores, seconds
+    return scores, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> int:
     """Print the table, with late averaging and concatenation as references."""
     ptbxl = load_ptbxl()
     cache = Path(gettempdir()) / "medfusion-benchmark-embeddings"
-    partitions, seconds = [], []
+    partitions, seconds, memory = [], [], []
     for seed in range(PARTITIONS):
-        found = {name: out_of_fold(model, seed) for name, model in models(cache).items()}
-        scores = {name: probabilities for name, (probabilities, _) in found.items()}
+        found = {name: alone(model, seed) for name, model in models(cache).items()}
+        scores = {name: probabilities for name, (probabilities, *_) in found.items()}
         pair = [logit(np.clip(scores[name], 1e-6, 1 - 1e-6)) for name in (SIGNAL, TEXT)]
         scores[LATE] = expit(np.mean(pair, axis=0))
         partitions.append(scores)
-        seconds.append({name: spent / 5 for name, (_, spent) in found.items()})
+        seconds.append({name: spent / 5 for name, (_, spent, _) in found.items()})
+        memory.append({name: peak for name, (*_, peak) in found.items()})
     each = {name: [macro_auroc(ptbxl.target, p[name]) for p in partitions] for name in scores}
     summary = pd.DataFrame(each).agg(["mean", "std"]).T
     # The first partition fills the cache of frozen parts.
     summary["seconds per fold"] = pd.DataFrame(seconds[1:] or seconds).mean()
+    summary["peak MB"] = pd.DataFrame(memory).max().round()
     print(f"macro AUROC out of fold, {PARTITIONS} partitions: mean and spread")
     print(summary.round(4).to_string(), "\n", flush=True)
     mean = {name: np.mean([p[name] for p in partitions], axis=0) for name in scores}

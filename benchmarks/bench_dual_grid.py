@@ -1,8 +1,8 @@
 """A grid search over the dual adapter in two processes, against the same fits in a row.
 
-Four settings by three folds on PTB-XL. Two processes are at best as much faster as the machine's two
-cores really are, which two processes of plain matrix products show; inner threads beyond that would
-make them slower (a thread storm).
+Four settings by three folds on PTB-XL. Two processes are at best as much faster as the machine's
+two cores really are, which two processes of plain matrix products show; inner threads beyond that
+would make them slower (a thread storm).
 """
 
 from __future__ import annotations
