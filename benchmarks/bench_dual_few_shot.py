@@ -1,9 +1,9 @@
 """PTB-XL: how few fine labels do, after coarse labels or none, and without the dual adapter.
 
 The dual adapter learns from the coarse label (normal or not) of all training records, the embedder
-from no label; then linear probes learn the five superclasses from k records of each. Beside them the
-concatenation of the frozen embeddings that both start from, alone and after partial least squares
-on the same coarse label. Patient-grouped stratified five-fold cross-validation, ten draws.
+from no label; then linear probes learn the five superclasses from k records of each. Beside them
+the concatenation of the frozen embeddings that both start from, alone and after partial least
+squares on the same coarse label. Patient-grouped stratified five-fold cross-validation, ten draws.
 """
 
 from __future__ import annotations

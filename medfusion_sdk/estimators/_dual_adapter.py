@@ -27,7 +27,12 @@ from medfusion_sdk.estimators._network_estimator import (
 from medfusion_sdk.estimators._networks import RowSpans, seeded_module
 from medfusion_sdk.estimators._roles import find_roles
 from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import BackboneMismatchError, ModalityError, ParameterError
+from medfusion_sdk.exceptions import (
+    BackboneMismatchError,
+    ModalityError,
+    ParameterError,
+    SignalError,
+)
 from medfusion_sdk.readers.cells import read_column
 from medfusion_sdk.training import TrainingConfig
 
@@ -70,6 +75,7 @@ class DualAdapterBase(DualAdapterTable):
 
     # Published: 32 with labels.
     _batch_rows = 32
+    _predict_rows = 64
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -126,6 +132,10 @@ class DualAdapterBase(DualAdapterTable):
             if isinstance(wanted, str):
                 if wanted == "cnn" or len(table.weight) >= _CNN_ROWS:
                     self.signal_shape_ = reader.first_shape(table.X)
+                    if self.signal_shape_[1] < 2:
+                        raise SignalError(
+                            "signals have a single sample; a series encoder needs two at least."
+                        )
                     return
                 wanted = default_signal_encoder(self.fs, self.duration, self.cache)
             self.signal_encoder_ = clone(wanted)
@@ -265,16 +275,16 @@ class DualAdapterBase(DualAdapterTable):
             self._module = None
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
-        batch_size, max_epochs = self.batch_size, self.max_epochs
-        if batch_size == "auto":
-            batch_size = n_rows if n_rows <= _SINGLE_BATCH_ROWS else self._batch_rows
+        auto_rows = n_rows if n_rows <= _SINGLE_BATCH_ROWS else self._batch_rows
+        max_epochs = self.max_epochs
         if max_epochs == "auto":
             frozen = self.architecture_["embedding_width"]
-            steps = -(-n_rows // int(batch_size))
+            rows = auto_rows if self.batch_size == "auto" else self.batch_size
+            steps = -(-n_rows // int(rows))
             max_epochs = _EMBEDDING_EPOCHS if frozen else _CNN_EPOCHS
             max_epochs = max(max_epochs, -(-_LEAST_STEPS // steps))
         settings = {
-            "batch_size": batch_size,
+            "auto_rows": auto_rows,
             "max_epochs": max_epochs,
             "optimizer": "adamw",
             "weight_decay": self.weight_decay,

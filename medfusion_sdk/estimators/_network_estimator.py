@@ -168,6 +168,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": Whole(least=0) | FLAG,
     }
 
+    # Rows that "auto" predicts at once.
+    _predict_rows: int | str = "auto"
+
     # -- what subclasses implement ------------------------------------------------------------
 
     @abstractmethod
@@ -210,7 +213,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         network = self._network()
         inputs = self._inputs(X, row_labels(raw))
         return predict_batches(
-            network.predict, inputs, batch_size=self.batch_size, device=self.device
+            network.predict,
+            inputs,
+            batch_size=self._predict_rows if self.batch_size == "auto" else self.batch_size,
+            device=self.device,
         )
 
     def _network(self) -> Any:

@@ -320,7 +320,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
                 table,
                 data,
                 max_epochs=self.pretrain_epochs,
-                batch_size=_CONTRASTIVE_ROWS,
+                auto_rows=_CONTRASTIVE_ROWS,
             )
         self.architecture_ |= {
             "n_outputs": len(table.targets.classes),

@@ -28,6 +28,8 @@ class TrainingConfig:
     batch_size : int or "auto", default="auto"
         Rows per step at most. ``"auto"`` takes all rows in one step up to `FULL_BATCH_ROWS`, and
         `MINI_BATCH_ROWS` beyond; it is halved where memory runs out.
+    auto_rows : int or None, default=None
+        What ``"auto"`` starts with, where a method has a number of its own.
     lr : float, default=1e-3
         Learning rate at the first step.
     weight_decay : float, default=0.0
@@ -61,6 +63,7 @@ class TrainingConfig:
 
     max_epochs: int = 100
     batch_size: int | Literal["auto"] = "auto"
+    auto_rows: int | None = None
     lr: float = 1e-3
     weight_decay: float = 0.0
     optimizer: str = "adamw"
@@ -75,6 +78,7 @@ class TrainingConfig:
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         "max_epochs": Whole(least=1),
         "batch_size": Whole(least=1) | OneOf("auto"),
+        "auto_rows": Whole(least=1) | NONE,
         "lr": Number(above=0),
         "weight_decay": Number(least=0),
         "optimizer": OneOf("adamw", "adam", "sgd"),
@@ -105,6 +109,8 @@ class TrainingConfig:
         """
         if self.batch_size != "auto":
             return int(self.batch_size)
+        if self.auto_rows is not None:
+            return self.auto_rows
         return n_rows if n_rows <= FULL_BATCH_ROWS else MINI_BATCH_ROWS
 
 
