@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
+    from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.tables import make_modality_transformer
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ __all__ = [
     "TextEncoder",
     "datasets",
     "exceptions",
+    "grid_events",
     "inspection",
     "load_estimator",
     "make_modality_transformer",
@@ -67,6 +69,7 @@ _HOME = {
     "TextEncoder": "encoders.text",
     "datasets": "datasets",
     "exceptions": "exceptions",
+    "grid_events": "readers.events",
     "inspection": "inspection",
     "load_estimator": "persistence",
     "make_modality_transformer": "tables",
