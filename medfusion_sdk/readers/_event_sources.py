@@ -124,7 +124,9 @@ def open_source(events: Any, columns: EventColumns) -> Source:
     raise ParameterError(f"{path}: expected a .parquet or a .csv file, or a DataFrame.")
 
 
-def whole_stays(pieces: Iterable[np.ndarray], n_batches: int, *, spill: bool) -> Iterator[Any]:
+def whole_stays(
+    pieces: Iterable[np.ndarray], n_batches: int, *, spill: bool
+) -> Iterator[np.ndarray]:
     """Regroup records so that each batch holds all events of its stays, in their first order.
 
     A table in memory is regrouped there. Records of a file pass through files of a private
@@ -141,9 +143,9 @@ def whole_stays(pieces: Iterable[np.ndarray], n_batches: int, *, spill: bool) ->
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(path.open("wb")) for path in paths]
             for records in pieces:
-                batch = records["stay"] % n_batches
-                order = np.argsort(batch, kind="stable")
-                bounds = np.searchsorted(batch[order], np.arange(1, n_batches))
+                batch_of = records["stay"] % n_batches
+                order = np.argsort(batch_of, kind="stable")
+                bounds = np.searchsorted(batch_of[order], np.arange(1, n_batches))
                 for file, part in zip(files, np.split(records[order], bounds), strict=True):
                     file.write(part.tobytes())
         for path in paths:
