@@ -19,8 +19,8 @@ from medfusion_sdk.exceptions import (
 )
 from medfusion_sdk.readers._event_intake import EVENT, EventColumns
 
-# Events that are held and sorted at once: about 100 MB with everything that sorting takes.
-PIECE = 1 << 19
+# Events that are held and sorted at once: about 50 MB with everything that sorting takes.
+PIECE = 1 << 18
 # Files that a spill has open at once.
 _MOST_BATCHES = 128
 # A short line of a CSV file, to guess from its size how many events it holds.

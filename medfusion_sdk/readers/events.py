@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,8 +179,9 @@ class _Cells:
                 cell.copy() if there else None for cell, there in zip(block, observed, strict=True)
             ]
             start += len(members)
-        light = GridBatch(**{**vars(batch), "series": batch.series[:0]})
-        return cls(light, cells)
+        # Not a slice of it, which would keep all of it.
+        none = np.empty((0, *batch.series.shape[1:]), dtype=batch.series.dtype)
+        return cls(replace(batch, series=none), cells)
 
 
 def _assemble(
