@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,7 @@ def load_physionet2012(
             ``metabolism``, ``renal``, ``blood``, ``liver``, ``cardiac`` with cells
             (channels, steps), NaN where nothing was observed and None for a group that a stay
             lacks; then ``static__age``, ``static__sex`` (1 is male), ``static__height``,
-            ``static__weight`` and four indicators of the unit, missing where a copy has none.
+            ``static__weight`` and four indicators of the unit, all 0 where a copy doesn't tell.
         target : Series
             The chosen outcome.
         outcomes : DataFrame
@@ -169,9 +169,8 @@ def load_physionet2012(
     if target not in _TARGETS:
         raise ParameterError(f"target={target!r}; known are {_TARGETS}.")
     found = find_sets(Path(data_home), sets)
-    outcomes = pd.concat({files.letter: read_outcomes(files.outcomes) for files in found})
-    letters = outcomes.index.get_level_values(0)
-    outcomes = outcomes.droplevel(0)
+    by_set = pd.concat({files.letter: read_outcomes(files.outcomes) for files in found})
+    outcomes = by_set.droplevel(0)
     table, report = grid_events(
         pd.concat([read_events(files.events) for files in found], ignore_index=True),
         GROUPS,
@@ -182,17 +181,15 @@ def load_physionet2012(
         aggregate={"Urine": "sum"},
         ids=outcomes.index,
     )
-    old = table["static__age"] > _OLDEST
-    table = _tidy_statics(table)
     empty = table.isna().all(axis=1)
     untold = outcomes[target].isna() & ~empty
-    counts = {
-        "ages_capped": int(old.sum()),
+    kept = ~(empty | untold)
+    extra = {
+        "ages_capped": int((table["static__age"] > _OLDEST).sum()),
         "records_without_data": int(empty.sum()),
         "records_without_target": int(untold.sum()),
     }
-    kept = ~(empty | untold)
-    data, outcomes = table[kept], outcomes[kept]
+    data, outcomes = _tidy_statics(table)[kept], outcomes[kept]
     wanted = outcomes[target].astype(np.int64 if target == "in_hospital_death" else np.float64)
     if return_X_y:
         return data, wanted
@@ -201,11 +198,11 @@ def load_physionet2012(
         target=wanted,
         outcomes=outcomes,
         frame=pd.concat([data, outcomes], axis=1),
-        set=pd.Series(letters[kept], index=data.index, name="set"),
+        set=pd.Series(by_set.index.get_level_values(0)[kept], index=data.index, name="set"),
         channels={name: list(members) for name, members in GROUPS.items()},
         feature_names=data.columns.to_list(),
         target_names=outcomes.columns.to_list(),
-        report=dataclasses.replace(report, counts=pd.concat([report.counts, pd.Series(counts)])),
+        report=replace(report, counts=pd.concat([report.counts, pd.Series(extra)])),
         DESCR=bundled("physionet2012", "README.md").read_text(encoding="utf-8"),
     )
 
@@ -215,5 +212,5 @@ def _tidy_statics(table: pd.DataFrame) -> pd.DataFrame:
     table["static__age"] = table["static__age"].clip(upper=_OLDEST)
     unit = table.pop("static__icu_type")
     for code, name in enumerate(_UNITS, start=1):
-        table[f"static__icu_{name}"] = (unit == code).astype(np.float64).where(unit.notna())
+        table[f"static__icu_{name}"] = (unit == code).astype(np.float64)
     return table

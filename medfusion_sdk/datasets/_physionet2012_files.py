@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from medfusion_sdk.readers._event_sources import open_source
 
 _COLUMNS = EventColumns("record_id", "minute", "parameter", "value")
 _HEADER = "Time,Parameter,Value"
+_ROWS = re.compile(r'(?:[^,"\n]*,[^,"\n]*,[^,"\n]*\n)*')
 _OUTCOMES = {
     "RecordID": "record_id",
     "In-hospital_death": "in_hospital_death",
@@ -85,16 +87,12 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     paths = sorted(path for path in folder.glob("*.txt") if path.stem.isdecimal())
     if not paths:
         raise DataError(f"{folder} holds no file named by a record, such as 132539.txt.")
-    lines: list[str] = []
-    counts = []
-    for path in paths:
-        own = _read_lines(path)
-        lines += own
-        counts.append(len(own))
+    rows = [_read_rows(path) for path in paths]
+    counts = [text.count("\n") for text in rows]
     # Nothing but an empty field is missing: "NA" would be sodium, misspelt.
     options: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "dtype": str}
     names = ["minute", "parameter", "value"]
-    events = pd.read_csv(io.StringIO("\n".join(lines)), names=names, **options)
+    events = pd.read_csv(io.StringIO("".join(rows)), names=names, **options)
     events["minute"] = _minutes(events["minute"])
     events["value"] = pd.to_numeric(events["value"], errors="coerce")
     events.insert(0, "record_id", np.repeat([int(path.stem) for path in paths], counts))
@@ -102,16 +100,16 @@ def _read_folder(folder: Path) -> pd.DataFrame:
     return events[events["parameter"] != "RecordID"]
 
 
-def _read_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    header, *rows = (line.strip() for line in lines)
-    if header != _HEADER:
+def _read_rows(path: Path) -> str:
+    """Return the rows below the header, each with its line's end."""
+    header, *rows = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    if header.strip() != _HEADER:
         raise DataError(f"{path} begins with {header[:40]!r}; expected {_HEADER!r}.")
-    rows = [row for row in rows if row]
-    for row in rows:
-        if row.count(",") != 2 or '"' in row:
-            raise DataError(f"{path}: {row[:60]!r} isn't a line of time, parameter and value.")
-    return rows
+    text = "".join([row + "\n" for row in rows if row])
+    if not _ROWS.fullmatch(text):
+        wrong = next(row for row in rows if row and not _ROWS.fullmatch(row + "\n"))
+        raise DataError(f"{path}: {wrong[:60]!r} isn't a line of time, parameter and value.")
+    return text
 
 
 def _minutes(stamps: pd.Series) -> np.ndarray:
