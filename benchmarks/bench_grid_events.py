@@ -8,7 +8,6 @@ file, less what it held before, next to the bytes of the table that comes out.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.common import DATA_VARIABLE, paired_seconds, report
+from benchmarks.common import find_data, paired_seconds, report
 from medfusion_sdk import grid_events
 
 STAYS = 400  # the pivot is slow; both sides grow in proportion
@@ -26,7 +25,6 @@ EVENTS_PER_STAY = 440
 CHANNELS = [f"p{number:02d}" for number in range(37)]
 GRID = {"step": 60, "length": 48}
 SPEED_AT_LEAST, MEMORY_AT_MOST = 5, 3
-_SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 # The high-water mark of getrusage is handed down from the parent process; this one isn't.
 _MEASURE = """
 import re, sys
@@ -61,10 +59,10 @@ def generated_events(n_events: int, seed: int = 0) -> pd.DataFrame:
 
 def stays_to_time() -> tuple[pd.DataFrame, list[str], str]:
     """Return events, their channels and where they are from."""
-    file = Path(os.environ.get(DATA_VARIABLE, _SHARED)) / "physionet2012" / "set-a.parquet"
-    if not file.is_file():
+    folder = find_data("physionet2012")
+    if folder is None:
         return generated_events(STAYS * EVENTS_PER_STAY), CHANNELS, "generated stays"
-    events = pd.read_parquet(file)
+    events = pd.read_parquet(folder / "set-a.parquet")
     events = events[events["record_id"].isin(events["record_id"].unique()[:STAYS])]
     series = set(events["parameter"].astype(str)) - {"Age", "Gender", "Height"}
     return events, sorted(series), "stays of PhysioNet 2012"

@@ -115,7 +115,7 @@ class EventIntake:
         names = [str(name) for name in found]
         lookup = np.array([*(self.plan.codes.get(name, -1) for name in names), -1], dtype=np.int64)
         counts = np.bincount(codes + 1, minlength=len(names) + 1)
-        unknown = {name: int(n) for name, n in zip([None, *names], counts, strict=True) if n}
+        unknown = {name: int(n) for name, n in zip(["", *names], counts, strict=True) if n}
         self.unknown.update({n: unknown[n] for n in unknown if n not in self.plan.codes})
         return lookup[codes]
 

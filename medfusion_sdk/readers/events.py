@@ -36,8 +36,8 @@ class EventReport:
     parameters : DataFrame
         The same for each parameter that was asked for.
     unknown : Series of int
-        Events of each parameter that wasn't asked for, most frequent first. A missing name is
-        shown as None.
+        Events of each parameter that wasn't asked for, most frequent first. ``""`` stands for
+        a missing name.
     """
 
     counts: pd.Series
