@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,13 @@ print(peak, cells, counted.counts["used"])
 """
 
 
-def generated_events(n_events: int, seed: int = 0) -> pd.DataFrame:
+def generated_events(n_events: int, per_stay: int = EVENTS_PER_STAY, seed: int = 0) -> pd.DataFrame:
     """Events of stays one after another, as exports have them."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, len(CHANNELS), n_events).astype(np.int8)
     return pd.DataFrame(
         {
-            "record_id": np.arange(n_events, dtype=np.int32) // EVENTS_PER_STAY,
+            "record_id": np.arange(n_events, dtype=np.int32) // per_stay,
             "minute": rng.integers(0, 2880, n_events).astype(np.int16),
             "parameter": pd.Categorical.from_codes(codes, CHANNELS),
             "value": rng.standard_normal(n_events).astype(np.float32),
@@ -106,16 +107,7 @@ def measure_memory() -> None:
         print("memory: skipped, it is read from /proc, which this system has not")
         return
     with tempfile.TemporaryDirectory() as folder:
-        events = generated_events(EVENTS)
-        files = {"Parquet": Path(folder, "stays.parquet"), "CSV": Path(folder, "stays.csv")}
-        events.to_parquet(files["Parquet"], row_group_size=1 << 20)
-        events.to_csv(files["CSV"], index=False)
-        files["shuffled Parquet"] = Path(folder, "shuffled.parquet")
-        order = np.random.default_rng(0).permutation(len(events))
-        events.iloc[order].to_parquet(files["shuffled Parquet"], row_group_size=1 << 20)
-        in_memory = events.memory_usage(deep=True).sum() / 2**20
-        del events, order
-        for kind, file in files.items():
+        for kind, file in event_files(Path(folder)):
             run = subprocess.run(
                 [sys.executable, "-c", _MEASURE, str(file)],
                 capture_output=True,
@@ -128,8 +120,25 @@ def measure_memory() -> None:
                 peak / cells,
                 "the bytes of the cohort table",
                 at_most=MEMORY_AT_MOST,
-                detail=f"{peak:.0f} MiB; table {cells:.0f}, events as a frame {in_memory:.0f} MiB",
+                detail=f"{peak:.0f} MiB; table {cells:.0f} MiB",
             )
+            file.unlink()
+
+
+def event_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Write one file after another; the last holds more events of as many stays."""
+    options = {"row_group_size": 1 << 20}
+    events = generated_events(EVENTS)
+    events.to_parquet(folder / "a.parquet", **options)
+    yield "Parquet", folder / "a.parquet"
+    events.to_csv(folder / "b.csv", index=False)
+    yield "CSV", folder / "b.csv"
+    order = np.random.default_rng(0).permutation(len(events))
+    events.iloc[order].to_parquet(folder / "c.parquet", **options)
+    yield "Parquet in random order", folder / "c.parquet"
+    more = generated_events(3 * EVENTS, 3 * EVENTS_PER_STAY)
+    more.to_parquet(folder / "d.parquet", **options)
+    yield "Parquet of the same stays", folder / "d.parquet"
 
 
 def main() -> int:

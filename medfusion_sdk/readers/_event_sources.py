@@ -22,7 +22,7 @@ from medfusion_sdk.readers._event_intake import EVENT, EventColumns
 # Events that are held and sorted at once: about 50 MB with everything that sorting takes.
 PIECE = 1 << 18
 # Files that a spill has open at once.
-_MOST_BATCHES = 128
+_MOST_BATCHES = 512
 # A short line of a CSV file, to guess from its size how many events it holds.
 _LINE_BYTES = 16
 
@@ -67,7 +67,8 @@ class ParquetSource:
                 f"reading {self._path} needs pyarrow: pip install 'medfusion-sdk[parquet]'."
             ) from cause
         try:
-            with parquet.ParquetFile(self._path) as file:
+            # Buffering ahead keeps what it has read, and so in the end the whole file.
+            with parquet.ParquetFile(self._path, pre_buffer=False) as file:
                 yield file
         except (pa.ArrowException, OSError) as cause:
             raise DataError(f"{self._path} is not a readable Parquet file: {cause}") from cause
