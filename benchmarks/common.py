@@ -13,18 +13,26 @@ DATA_VARIABLE = "MEDFUSION_DATA"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+def find_data(name: str) -> Path | None:
+    """Find a data set's folder below ``$MEDFUSION_DATA``, else ``../shared/data``, or None."""
+    folder = _home() / name
+    return folder if folder.is_dir() else None
+
+
 def data_folder(name: str) -> Path:
     """Find a data set's folder, or end the script with a message saying what is missing.
 
-    The folder is looked for below ``$MEDFUSION_DATA``, else in ``../shared/data`` beside the
-    checkout. An absent set ends the script with status 0: it is a skip, not a failure.
+    An absent set ends the script with status 0: it is a skip, not a failure.
     """
-    home = Path(os.environ.get(DATA_VARIABLE, _ROOT.parent / "shared" / "data"))
-    folder = home / name
-    if not folder.is_dir():
-        print(f"skipped: no folder {name!r} in {home}; set {DATA_VARIABLE} to where it lies")
+    folder = find_data(name)
+    if folder is None:
+        print(f"skipped: no folder {name!r} in {_home()}; set {DATA_VARIABLE} to where it lies")
         sys.exit(0)
     return folder
+
+
+def _home() -> Path:
+    return Path(os.environ.get(DATA_VARIABLE, _ROOT.parent / "shared" / "data"))
 
 
 def paired_seconds(

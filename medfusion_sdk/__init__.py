@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
     from medfusion_sdk.embedding_cache import EmbeddingCache
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
+    from medfusion_sdk.encoders.series import SeriesPreprocessor
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
+    from medfusion_sdk.readers.events import grid_events
+    from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
     from medfusion_sdk.tables import make_modality_transformer
 
 __version__ = "0.1.0"
@@ -38,15 +41,19 @@ __all__ = [
     "EmbeddingCache",
     "LabTest",
     "LabTextEncoder",
+    "SeriesPreprocessor",
     "SignalEncoder",
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TextEncoder",
     "datasets",
     "exceptions",
+    "grid_events",
     "inspection",
     "load_estimator",
+    "make_forecast_windows",
     "make_modality_transformer",
+    "make_windows",
     "metrics",
     "model_selection",
     "save_estimator",
@@ -61,15 +68,19 @@ _HOME = {
     "EmbeddingCache": "embedding_cache",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",
+    "SeriesPreprocessor": "encoders.series",
     "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TextEncoder": "encoders.text",
     "datasets": "datasets",
     "exceptions": "exceptions",
+    "grid_events": "readers.events",
     "inspection": "inspection",
     "load_estimator": "persistence",
+    "make_forecast_windows": "readers.windows",
     "make_modality_transformer": "tables",
+    "make_windows": "readers.windows",
     "metrics": "metrics",
     "model_selection": "model_selection",
     "save_estimator": "persistence",

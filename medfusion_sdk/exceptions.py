@@ -18,6 +18,7 @@ __all__ = [
     "CellFileNotFoundError",
     "CorruptModelError",
     "DataError",
+    "DataFileNotFoundError",
     "DeviceError",
     "EncoderWarning",
     "MedFusionError",
@@ -108,6 +109,10 @@ class ModalityError(MedFusionError, ValueError):
 
 class DataError(MedFusionError, ValueError):
     """Targets, scores, groups or sizes don't fit together, or aren't what the task needs."""
+
+
+class DataFileNotFoundError(MedFusionError, FileNotFoundError):
+    """A data set's file or folder isn't there."""
 
 
 class WeightsError(MedFusionError, ValueError):

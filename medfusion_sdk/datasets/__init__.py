@@ -1,9 +1,17 @@
-"""Real data that the package carries, and generated cohorts whose optimum is known."""
+"""Real data, carried by the package or read from a folder, and generated cohorts."""
 
 from __future__ import annotations
 
 from medfusion_sdk.datasets._cohort import make_multimodal_cohort
 from medfusion_sdk.datasets._heart_failure import load_heart_failure
+from medfusion_sdk.datasets._icu_cohort import make_icu_cohort
+from medfusion_sdk.datasets._physionet2012 import load_physionet2012
 from medfusion_sdk.datasets._ptbxl import load_ptbxl
 
-__all__ = ["load_heart_failure", "load_ptbxl", "make_multimodal_cohort"]
+__all__ = [
+    "load_heart_failure",
+    "load_physionet2012",
+    "load_ptbxl",
+    "make_icu_cohort",
+    "make_multimodal_cohort",
+]
