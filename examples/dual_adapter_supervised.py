@@ -45,7 +45,7 @@ print(shown[["quantity", "path", "layer", "label", "value"]].to_string(index=Fal
 
 # %%
 # The gates started at zero: a head that stayed there reads its own modality alone.
-GateDisplay.from_estimator(model, X)
+GateDisplay.from_estimator(model)
 
 # %%
 # Which part of the median beat speaks for the answer: each tenth of it in each lead was made a
@@ -53,10 +53,10 @@ GateDisplay.from_estimator(model, X)
 SignalAttributionDisplay.from_estimator(model, one, channel_names=ptbxl.lead_names)
 
 # %%
-# And which words.
-words = told[(told["quantity"] == "attribution") & (told["path"] == "textual")]
+# And which words: gradient times the state of each token where the adapted layers begin.
+words = told[(told["quantity"] == "attribution") & (told["modality"] == "text")]
 figure, ax = plt.subplots(figsize=(8, 2.5), layout="constrained")
 ax.bar(range(len(words)), words["value"])
 ax.set_xticks(range(len(words)), words["part"], rotation=60, ha="right")
-ax.set_ylabel("added to the score")
+ax.set_ylabel("gradient x state")
 plt.show()

@@ -290,7 +290,9 @@ class _NoPositions(nn.Module):
         for value in args:
             if torch.is_tensor(value) and value.is_floating_point():
                 return value
-        return torch.zeros(1)  # GPT-2 asks for the positions alone, and adds them
+        # GPT-2 asks for the positions alone, and adds them; a number without axes has no say in
+        # the type of the sum.
+        return torch.zeros(())
 
 
 def _share(model: nn.Module) -> nn.Module:

@@ -89,6 +89,11 @@ class DualAdapterBase(DualAdapterTable):
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
+        if self._needs_signal and roles.signal is None and roles.block is None:
+            raise ModalityError(
+                "learning without labels compares views of a signal, and the table has none: name "
+                "it by signal=, or learn from labels alone."
+            )
         # Kept from fit, so that parameters set afterwards don't change a fitted model.
         self.reading_ = {name: getattr(self, name) for name in ("signal_shape", "fs", "duration")}
         self._fit_signal(table)
@@ -106,7 +111,7 @@ class DualAdapterBase(DualAdapterTable):
                 raise ModalityError(
                     f"column {roles.text!r} has no text in any row; leave it out with text=None."
                 )
-            self.text_encoder_.fit(as_series(texts))
+            self.text_encoder_.fit(as_series(texts).iloc[table.kept])
         data = self._inputs(table.X, table.rows)
         self.architecture_["text_width"] = data["text"].shape[1] if "text" in data else lm.width
         self._spans = None
@@ -139,8 +144,9 @@ class DualAdapterBase(DualAdapterTable):
                     return
                 wanted = default_signal_encoder(self.fs, self.duration, self.cache)
             self.signal_encoder_ = clone(wanted)
-            column = reader.column(table.X)
-            block = np.asarray(self.signal_encoder_.fit_transform(as_series(column)))
+            column = as_series(reader.column(table.X))
+            self.signal_encoder_.fit(column.iloc[table.kept])
+            block = np.asarray(self.signal_encoder_.transform(column))
         present = ~np.isnan(block).all(axis=1)
         learnt = table.kept[present[table.kept]]
         self.signal_scaling_ = BlockScaling.fit(
@@ -292,6 +298,23 @@ class DualAdapterBase(DualAdapterTable):
         if self.lr_gamma:
             settings |= {"schedule": "exponential", "gamma": self.lr_gamma}
         return super()._config(n_rows, **settings | changed)
+
+    def _in_full_precision(self, network: DualAdapterNetwork) -> DualAdapterNetwork:
+        """Return a network whose frozen blocks are computed as in prediction."""
+        dtype = network.queries.dtype
+        if network.lm.dtype == dtype:
+            return network
+        width = network.shape.embedding_width
+        return seeded_module(
+            lambda: self._make(self._language_model(dtype), embedding_width=width),
+            self._seed,
+            dtype,
+        )
+
+    @property
+    @abstractmethod
+    def _needs_signal(self) -> bool:
+        """Whether a table without a signal leaves nothing to learn from."""
 
     def _contrastive(self, network: DualAdapterNetwork) -> ContrastiveTask:
         from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask

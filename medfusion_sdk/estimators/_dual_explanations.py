@@ -9,22 +9,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.estimators._dual_inputs import as_series
 from medfusion_sdk.estimators._occlusion import occlusion, stretches
 from medfusion_sdk.estimators._rows import row_labels
+from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.readers.cells import Column, read_column
 
 if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 
-__all__ = ["attributed_signal", "explain_table"]
+__all__ = ["attributed_signal", "explain_gates", "explain_table"]
 
 _PATHS = ("temporal", "textual")
-_COLUMNS = ["row", "quantity", "path", "layer", "head", "position", "part", "label", "value"]
+_COLUMNS = [
+    "row", "quantity", "path", "layer", "head", "modality", "position", "part", "label", "value",
+]  # fmt: skip
 
 
-def explain_table(model: DualAdapterClassifier, table: Any, rows: pd.Index) -> pd.DataFrame:
+def explain_table(
+    model: DualAdapterClassifier, table: Any, rows: pd.Index, *, attribution: bool = True
+) -> pd.DataFrame:
     """Explain the gates, and each row of a table.
 
     Parameters
@@ -35,6 +41,8 @@ def explain_table(model: DualAdapterClassifier, table: Any, rows: pd.Index) -> p
         Validated.
     rows : Index
         Labels of its rows.
+    attribution : bool, default=True
+        Whether parts of signal and text are told as well.
 
     Returns
     -------
@@ -48,20 +56,46 @@ def explain_table(model: DualAdapterClassifier, table: Any, rows: pd.Index) -> p
 
     device = resolve_device(model.device)
     task = model._network().to(device)
-    inputs = move(model._inputs(table, rows), device)
-    parts = [_gates(task).assign(row=None)]
+    inputs = model._inputs(table, rows)
+    parts = [explain_gates(model).assign(row=None)]
     for position, row in enumerate(rows):
         one = torch.tensor([position])
-        batch = {name: part.index_select(0, one) for name, part in inputs.items()}
-        lines = _lines(model, task, batch, table[position : position + 1])
+        batch = move({name: part.index_select(0, one) for name, part in inputs.items()}, device)
+        own = slice(position, position + 1)
+        cells = table.iloc[own] if isinstance(table, pd.DataFrame) else table[own]
+        lines = _lines(model, task, batch, cells, attribution)
         parts.append(pd.DataFrame(lines).assign(row=row))
     tidy = [part.reindex(columns=_COLUMNS).astype(object) for part in parts]
     return pd.concat(tidy, ignore_index=True).astype({"value": float})
 
 
+def explain_gates(model: DualAdapterClassifier) -> pd.DataFrame:
+    """Tell the gate of each adapted layer and head, which is the same for all rows.
+
+    Parameters
+    ----------
+    model : DualAdapterClassifier
+        Fitted.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``quantity``, ``path``, ``layer``, ``head`` and ``value``.
+    """
+    network = model._network().network
+    gates = network.activate(network.gates).detach().cpu().double().numpy()
+    paths = ["both"] if len(gates) == 1 else list(_PATHS)
+    return pd.DataFrame(
+        {"quantity": "gate", "path": path, "layer": network.first + i, "head": head, "value": value}
+        for path, layers in zip(paths, gates, strict=True)
+        for i, heads in enumerate(layers)
+        for head, value in enumerate(heads)
+    )
+
+
 def attributed_signal(
     model: DualAdapterClassifier, X: Any
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+) -> tuple[np.ndarray, np.ndarray, float | None, pd.DataFrame]:
     """Return what a model sees of one row's signal, and what each stretch of it is worth.
 
     Parameters
@@ -77,52 +111,59 @@ def attributed_signal(
         The series, or what its frozen encoder sees of it.
     bounds : ndarray of int
         Where stretches begin, and where the last one ends.
+    fs : float or None
+        Samples per second.
     told : DataFrame
         The row's attribution lines for the signal.
+
+    Raises
+    ------
+    ModalityError
+        If the row has no signal, or the model sees none.
     """
-    table = model._validate(X)
+    table, encoder = model._validate(X), model.signal_encoder_
+    if model.signal_shape_ is None and not isinstance(encoder, SignalEncoder):
+        raise ModalityError("the model was fitted on embeddings; there is no signal to draw on.")
     told = explain_table(model, table, row_labels(X))
-    told = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
-    if model.signal_encoder_ is None:
+    told = told[(told["quantity"] == "attribution") & (told["modality"] == "signal")]
+    if told.empty:
+        raise ModalityError("this row has no signal, or the model leaves it out.")
+    if encoder is None:
         signal = model._inputs(table, row_labels(X))["signal"][0].numpy()
-        return signal, _patch_bounds(model.architecture_, signal.shape[1]), told
-    signal = model.signal_encoder_.view_signals(_signal_of(model, table))[0][0]
-    return signal, stretches(model.signal_encoder_, signal.shape[1], model.patch_len), told
-
-
-def _gates(task: SupervisedTask) -> pd.DataFrame:
-    """Gate of each adapted layer and head, which is the same for all rows."""
-    network = task.network
-    gates = network.activate(network.gates).detach().cpu().double().numpy()
-    paths = ["both"] if len(gates) == 1 else list(_PATHS)
-    return pd.DataFrame(
-        {"quantity": "gate", "path": path, "layer": network.first + i, "head": head, "value": value}
-        for path, layers in zip(paths, gates, strict=True)
-        for i, heads in enumerate(layers)
-        for head, value in enumerate(heads)
-    )
+        bounds = _patch_bounds(model.architecture_, signal.shape[1])
+        return signal, bounds, model.reading_["fs"], told
+    signal = encoder.view_signals(_signal_of(model, table))[0][0]
+    bounds = stretches(encoder, signal.shape[1], model.architecture_["patch_len"])
+    return signal, bounds, encoder.fs, told
 
 
 def _lines(
-    model: DualAdapterClassifier, task: SupervisedTask, batch: dict[str, Any], row: Any
+    model: DualAdapterClassifier,
+    task: SupervisedTask,
+    batch: dict[str, Any],
+    row: Any,
+    attribution: bool,
 ) -> Iterator[dict[str, Any]]:
     """Probabilities, shares of the other modality and attributions of one row."""
     labels = list(model.label_names_)
     inputs, out, traced = _traced(task, batch)
     top = int(out["logits"].argmax())
     names = [name for name, there in zip(_PATHS, out["present"][0].tolist(), strict=True) if there]
+    if task.network.shape.combine == "symmetric":
+        names = []  # one sequence of both: no path of its own, no other modality
     yield from _probabilities(task, out, names, labels)
     yield from _shares(task.network.first, names, traced)
+    if not attribution:
+        return
     told = {"quantity": "attribution", "label": labels[top]}
     if "tokens" in inputs and inputs["tokens"].values.grad is not None:
         product = _product(inputs["tokens"].values).sum(axis=1)
         for position, (token, value) in enumerate(zip(_tokens(model, row), product, strict=True)):
-            yield told | {"path": "textual", "position": position, "part": token, "value": value}
+            yield told | {"modality": "text", "position": position, "part": token, "value": value}
     if "signal" in inputs and inputs["signal"].grad is not None:
         for channel, position, value in _signal_worth(model, task, inputs, row, top):
-            yield told | {
-                "path": "temporal", "position": position, "part": channel, "value": value
-            }  # fmt: skip
+            place = {"modality": "signal", "position": position, "part": channel}
+            yield told | place | {"value": value}
 
 
 def _traced(task: SupervisedTask, batch: dict[str, Any]) -> tuple[dict[str, Any], Any, list[Any]]:
@@ -179,7 +220,7 @@ def _signal_worth(
     model: DualAdapterClassifier, task: SupervisedTask, inputs: dict[str, Any], row: Any, label: int
 ) -> Iterator[tuple[int | None, int, float]]:
     """Channel (None: all), number of the stretch, and what it adds to the score, both paths."""
-    if model.signal_encoder_ is not None:
+    if isinstance(model.signal_encoder_, SignalEncoder):
         assert model.signal_scaling_ is not None
         # No gradient goes through a frozen encoder's features to samples.
         yield from occlusion(
@@ -189,11 +230,11 @@ def _signal_worth(
             inputs,
             _signal_of(model, row),
             label=label,
-            patch_len=model.patch_len,
+            patch_len=model.architecture_["patch_len"],
         )
         return
     product = _product(inputs["signal"])[0]
-    if product.ndim == 1:  # an embedding that the table holds
+    if product.ndim == 1:  # an embedding that the table holds, or somebody else's encoder made
         yield None, 0, float(product.sum())
         return
     bounds = _patch_bounds(model.architecture_, product.shape[1])

@@ -227,7 +227,8 @@ def text_encoders(
     states = TokenStateEncoder(n_layers=n_layers, dtype=dtype, **where)
     if estimator.secondary_text_encoder is not None:
         return states, clone(estimator.secondary_text_encoder)
-    return states, TextEncoder(pooling=source.pooling or "mean", **where)
+    # In bfloat16 a row's vector would depend on the rows beside it.
+    return states, TextEncoder(pooling=source.pooling or "mean", dtype="float32", **where)
 
 
 def require_primary(mode: str, has_signal: np.ndarray, has_text: np.ndarray, rows: Any) -> None:

@@ -255,9 +255,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         from medfusion_sdk.training import train
 
         floating = next(part.dtype for part in module.parameters() if part.requires_grad)
-        # Weights that say nothing cost time: batch norms have faster kernels without.
+        # Weights of one cost time: batch norms have faster kernels without.
         weight = None
-        if np.ptp(table.weight):
+        if (table.weight != 1).any():
             weight = torch.from_numpy(table.weight).to(floating)
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
         if table.held is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ __all__ = ["occlude", "occlusion", "stretches"]
 
 # Of a median beat of one second: about a P wave, a QRS complex.
 _PARTS_OF_A_BEAT = 10
+# Occluded signals in memory.
+_AT_ONCE = 64
 
 
 def stretches(encoder: SignalEncoder, n_samples: int, patch_len: int) -> np.ndarray:
@@ -41,10 +43,8 @@ def stretches(encoder: SignalEncoder, n_samples: int, patch_len: int) -> np.ndar
     return np.linspace(0, n_samples, n_parts + 1).round().astype(int)
 
 
-def occlude(
-    signal: np.ndarray, bounds: np.ndarray, by_channel: bool
-) -> tuple[np.ndarray, list[tuple[int | None, int]]]:
-    """Replace each stretch in turn by the straight line between its ends.
+def occlude(signal: np.ndarray, bounds: np.ndarray, place: tuple[int | None, int]) -> np.ndarray:
+    """Replace a stretch by the straight line between its ends.
 
     Parameters
     ----------
@@ -52,38 +52,27 @@ def occlude(
         What the encoder sees.
     bounds : ndarray of int
         From :func:`stretches`.
-    by_channel : bool
-        One channel at a time, instead of all together.
+    place : tuple
+        Channel (None: all) and number of the stretch.
 
     Returns
     -------
-    variants : ndarray of shape (n, channels, samples)
-        The occluded signals.
-    places : list of tuple
-        Channel (None: all) and number of the stretch of each.
+    ndarray of shape (channels, samples)
+        The signal without it.
 
     Examples
     --------
-    >>> variants, places = occlude(np.array([[0.0, 5.0, 2.0, 3.0]]), np.array([0, 2, 4]), True)
-    >>> variants[:, 0].tolist(), places
-    ([[0.0, 1.0, 2.0, 3.0], [0.0, 5.0, 5.0, 5.0]], [(0, 0), (0, 1)])
+    >>> occlude(np.array([[0.0, 5.0, 2.0, 3.0]]), np.array([0, 2, 4]), (0, 1)).tolist()
+    [[0.0, 5.0, 5.0, 5.0]]
     """
-    n_channels, n_samples = signal.shape
-    groups = [(i, [i]) for i in range(n_channels)] if by_channel else [(None, range(n_channels))]
-    variants, places = [], []
-    for channel, touched in groups:
-        for i, (start, stop) in enumerate(pairwise(bounds)):
-            kept = np.r_[0:start, stop:n_samples]
-            variant = signal.copy()
-            for one in touched:
-                # Level where the stretch begins or ends the signal.
-                line = (
-                    np.interp(np.arange(start, stop), kept, signal[one, kept]) if len(kept) else 0
-                )
-                variant[one, start:stop] = line
-            variants.append(variant)
-            places.append((channel, i))
-    return np.stack(variants), places
+    channel, number = place
+    start, stop = bounds[number : number + 2]
+    kept = np.r_[0:start, stop : signal.shape[1]]
+    changed = signal.copy()
+    for one in range(len(signal)) if channel is None else [channel]:
+        # Level where the stretch begins or ends the signal.
+        changed[one, start:stop] = np.interp(np.arange(start, stop), kept, signal[one, kept])
+    return changed
 
 
 def occlusion(
@@ -128,13 +117,20 @@ def occlusion(
 
     views, beside = encoder.view_signals(cell)
     bounds = stretches(encoder, views.shape[-1], patch_len)
-    variants, places = occlude(views[0], bounds, by_channel=encoder.view == "beats")
-    signals = np.concatenate([views, variants])
-    embedded = encoder.embed_views(signals, np.repeat(beside, len(signals), axis=0))
-    same = torch.zeros(len(signals), dtype=torch.long, device=batch["signal"].device)
-    with torch.no_grad():
-        rows = {name: part.index_select(0, same) for name, part in batch.items()}
-        rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
-        scores = task(rows)["logits"][:, label].cpu().double().numpy()
-    for (channel, stretch), value in zip(places, scores[0] - scores[1:], strict=True):
-        yield channel, stretch, float(value)
+    channels = range(views.shape[1]) if encoder.view == "beats" else [None]
+    places = list(product(channels, range(len(bounds) - 1)))
+
+    def score(signals: list[np.ndarray]) -> np.ndarray:
+        embedded = encoder.embed_views(np.stack(signals), np.repeat(beside, len(signals), axis=0))
+        same = torch.zeros(len(signals), dtype=torch.long, device=batch["signal"].device)
+        with torch.no_grad():
+            rows = {name: part.index_select(0, same) for name, part in batch.items()}
+            rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
+            return task(rows)["logits"][:, label].cpu().double().numpy()
+
+    whole = score([views[0]])[0]
+    for start in range(0, len(places), _AT_ONCE):
+        some = places[start : start + _AT_ONCE]
+        scores = score([occlude(views[0], bounds, place) for place in some])
+        for (channel, stretch), value in zip(some, whole - scores, strict=True):
+            yield channel, stretch, float(value)

@@ -12,6 +12,7 @@ from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._targets import Targets
 
 if TYPE_CHECKING:
+    from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
     from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 
 __all__ = ["logistic_head", "standardisation", "start_head"]
@@ -21,7 +22,12 @@ _LEAST_ALPHA = 1e-6
 
 
 def start_head(
-    task: SupervisedTask, table: TrainingTable, data: dict[str, Any], *, alpha: float
+    task: SupervisedTask,
+    frozen: DualAdapterNetwork,
+    table: TrainingTable,
+    data: dict[str, Any],
+    *,
+    alpha: float,
 ) -> None:
     """Probe the frozen texts: standardise their read-outs, and begin with the best head.
 
@@ -29,6 +35,8 @@ def start_head(
     ----------
     task : SupervisedTask
         Untrained.
+    frozen : DualAdapterNetwork
+        The same network in full precision.
     table : TrainingTable
         The rows to learn from.
     data : dict of Tensor
@@ -41,7 +49,8 @@ def start_head(
     rows = table.kept[data["has_text"].numpy()[table.kept]]
     if not rows.size:
         return
-    z = task.network.frozen_readouts(data["tokens"]).double().numpy()[rows]
+    tokens = data["tokens"].index_select(0, torch.from_numpy(rows))
+    z = frozen.frozen_readouts(tokens).double().numpy()
     weight, codes = table.weight[rows], table.targets.codes[rows]
     scale, shift = standardisation(z, weight)
     # The training objective averages the labels' losses, so that each has its share of alpha.
@@ -110,13 +119,15 @@ def logistic_head(
         fitted = [_binary(z, column, weight, C) for column in targets.codes.T]
         return np.array([coef for coef, _ in fitted]), np.array([bias for _, bias in fitted])
     n_classes = len(targets.classes)
-    if len(np.unique(targets.codes)) < 2:
-        return np.zeros((n_classes, z.shape[1])), np.zeros(n_classes)
-    if n_classes == 2:
-        coef, bias = _binary(z, targets.codes, weight, C)
-        return np.array([-coef / 2, coef / 2]), np.array([-bias / 2, bias / 2])
-    model = LogisticRegression(C=C, max_iter=1000).fit(z, targets.codes, weight)
-    return model.coef_, model.intercept_
+    found = np.unique(targets.codes)  # a class may have no text at all
+    coef, bias = np.zeros((n_classes, z.shape[1])), np.zeros(n_classes)
+    if len(found) == 2:
+        one, offset = _binary(z, (targets.codes == found[1]).astype(int), weight, C)
+        coef[found], bias[found] = [-one / 2, one / 2], [-offset / 2, offset / 2]
+    elif len(found) > 2:
+        model = LogisticRegression(C=C, max_iter=1000).fit(z, targets.codes, weight)
+        coef[found], bias[found] = model.coef_, model.intercept_
+    return coef, bias
 
 
 def _binary(z: np.ndarray, y: np.ndarray, weight: np.ndarray, C: float) -> tuple[Any, float]:

@@ -99,7 +99,8 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         Start the head as logistic regression on the frozen texts, and the text path's layer norm
         so that it standardises them: linear probing before fine-tuning [2]_. Our addition.
     pretrain : {None, "contrastive"}, default=None
-        Learn the adapters without labels before, as :class:`DualAdapterEmbedder` does.
+        Learn the adapters without labels or weights before, as :class:`DualAdapterEmbedder` does;
+        not where `warm_start` goes on from a fit.
     pretrain_epochs : int, default=4
         Passes over the rows for that; published.
     aug_noise, temperature, contrastive_weight, contrastive_start : float
@@ -314,7 +315,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
     def _fit_table(self, table: TrainingTable) -> None:
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)
-        if self.pretrain is not None:
+        if self.pretrain is not None and before is None:
             self._train(
                 self._contrastive(network),
                 table,
@@ -327,7 +328,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
             "multilabel": table.targets.multilabel,
         }
         data["target"] = self._target_tensor(table.targets, network.queries.dtype)
-        total = table.weight.sum()
+        total = table.weight[table.kept].sum()
         task = seeded_module(
             lambda: self._with_task(
                 network,
@@ -341,7 +342,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         reads_texts_alone = self.mode != "ts_primary" and self.combine != "symmetric"
         goes_on = resume(task, before)
         if self.probe and "tokens" in data and reads_texts_alone and not goes_on:
-            start_head(task, table, data, alpha=self.alpha)
+            start_head(task, self._in_full_precision(network), table, data, alpha=self.alpha)
 
         def finish(trained: SupervisedTask) -> SupervisedTask:
             self._widen(trained.network)
@@ -359,27 +360,35 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         )
         return task.to(network.queries.dtype)
 
-    def explain(self, X: Any) -> pd.DataFrame:
+    @property
+    def _needs_signal(self) -> bool:
+        return self.pretrain is not None
+
+    def explain(self, X: Any, *, attribution: bool = True) -> pd.DataFrame:
         """Tell how far each prediction came from the signal, the text, and one through the other.
 
         Parameters
         ----------
         X : DataFrame or array
             Table with the columns of the fit.
+        attribution : bool, default=True
+            Also tell what parts of signal and text are worth, which takes most of the time: with
+            a frozen encoder about a hundred embeddings per row.
 
         Returns
         -------
         DataFrame
             One line per row and quantity: ``row``, ``quantity``, ``path``, ``layer``, ``head``,
-            ``position``, ``part``, ``label``, ``value``. Quantities are ``gate`` (per layer and
-            head, the same for all rows, whose ``row`` is empty), ``probability``,
+            ``modality``, ``position``, ``part``, ``label``, ``value``. Quantities are ``gate`` (per
+            layer and head, the same for all rows, whose ``row`` is empty), ``probability``,
             ``probability_temporal`` and ``probability_textual`` (of the paths that the row has),
             ``share`` (per path and layer: norm of what the other modality added to the attention's
-            own output), and ``attribution`` to the highest score: per token of the text (``part``
-            is the token), by gradient times input; per channel (``part``) and patch of the signal
-            likewise, or by occlusion where a frozen encoder reads it: the fall of the score when a
-            tenth of the median beat in one channel, or a patch of a whole signal in all, is made a
-            straight line.
+            own output), and ``attribution`` to the highest score, by ``modality``. Of the text: per
+            token (``part``), gradient times the state that enters the first adapted layer, in which
+            the layers below have mixed in its neighbours; the textual-primary path alone. Of the
+            signal: per channel (``part``) and patch, gradient times input, or, where a frozen
+            encoder reads it, the fall of the score when a tenth of the median beat in one channel,
+            or a patch of a whole signal in all, is made a straight line; through both paths.
         """
         check_is_fitted(self, "state_")
-        return explain_table(self, self._validate(X), row_labels(X))
+        return explain_table(self, self._validate(X), row_labels(X), attribution=attribution)

@@ -248,6 +248,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         self.verbose = verbose
 
     _batch_rows = 64
+    _needs_signal = True
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:

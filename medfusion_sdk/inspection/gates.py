@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Self
 
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
+from medfusion_sdk.estimators._dual_explanations import explain_gates
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes
 
@@ -41,15 +43,13 @@ class GateDisplay:
         self.gates = gates
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: Any, *, path: str = "both", ax: Any = None) -> Self:
+    def from_estimator(cls, estimator: Any, *, path: str = "both", ax: Any = None) -> Self:
         """Ask a fitted dual adapter and draw.
 
         Parameters
         ----------
         estimator : DualAdapterClassifier
             Fitted.
-        X : DataFrame or array
-            A table with the columns of the fit; gates are the same for every row of it.
         path : {"both", "temporal", "textual"}, default="both"
             Whose gates: "both" where the paths share them.
         ax : matplotlib Axes, optional
@@ -65,11 +65,13 @@ class GateDisplay:
         ParameterError
             If there are no gates of that path.
         """
-        told = estimator.explain(X[:1]).query("quantity == 'gate'")
+        check_is_fitted(estimator, "state_")
+        told = explain_gates(estimator)
         if path not in set(told["path"]):
             raise ParameterError(f"path={path!r}: gates are those of {sorted(set(told['path']))}.")
-        table = told[told["path"] == path].astype({"layer": int, "head": int})
-        return cls(table.pivot(index="layer", columns="head", values="value")).plot(ax=ax)
+        return cls(
+            told[told["path"] == path].pivot(index="layer", columns="head", values="value")
+        ).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> Self:
         """Draw the map.

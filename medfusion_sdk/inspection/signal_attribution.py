@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from medfusion_sdk.estimators._dual_explanations import attributed_signal
-from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes
 
 __all__ = ["SignalAttributionDisplay"]
@@ -110,15 +110,11 @@ class SignalAttributionDisplay:
         ParameterError
             If `X` isn't one row.
         ModalityError
-            If there is no signal to draw on.
+            If the model sees no signal, or the row has none.
         """
         if len(X) != 1:
             raise ParameterError(f"one row is drawn at a time, X has {len(X)}: pass X.iloc[[0]].")
-        if estimator.signal_encoder_ is None and estimator.signal_shape_ is None:
-            raise ModalityError(
-                "the model was fitted on embeddings; there is no signal to draw on."
-            )
-        signal, bounds, told = attributed_signal(estimator, X)
+        signal, bounds, fs, told = attributed_signal(estimator, X)
         # Without a channel a stretch stands for all of them.
         told = told.assign(part=[0 if channel is None else channel for channel in told["part"]])
         attribution = told.astype({"position": int}).pivot(
@@ -128,7 +124,7 @@ class SignalAttributionDisplay:
             signal,
             attribution.to_numpy(),
             bounds,
-            fs=estimator.fs or 1.0,
+            fs=fs or 1.0,
             channel_names=channel_names,
             label=told["label"].iloc[0],
         ).plot(ax=ax)

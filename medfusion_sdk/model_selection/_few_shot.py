@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,11 @@ from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._bootstrap import interval_table
 from medfusion_sdk.metrics._resampling import Resamples
-from medfusion_sdk.model_selection._folds import label_table
+from medfusion_sdk.model_selection._folds import (
+    MultilabelStratifiedGroupKFold,
+    check_disjoint_groups,
+    label_table,
+)
 
 __all__ = ["few_shot_table"]
 
@@ -68,9 +73,10 @@ def few_shot_table(
     n_draws : int, default=10
         Draws of the labelled rows, whose scores are averaged.
     cv : int, splitter or iterable, default=5
-        As in scikit-learn.
+        As in scikit-learn; a number of folds keeps the groups together where there are any. Each
+        row is tested once.
     groups : array-like of shape (n_samples,), optional
-        Patients, for splitting and for the intervals.
+        Patients, for splitting and for the intervals. No fold may have one on both sides.
     reference : str, optional
         Representation that the others are compared with.
     n_resamples : int, default=1000
@@ -90,9 +96,16 @@ def few_shot_table(
     Raises
     ------
     DataError
-        If a fold's training rows lack a class.
+        If a fold's training rows lack a class, or share a group with its test rows.
     ParameterError
-        If `shots` or `n_draws` isn't positive, or `reference` none of the representations.
+        If `shots` or `n_draws` isn't positive, `reference` none of the representations, or `cv`
+        doesn't test each row once.
+
+    Notes
+    -----
+    Test rows of all folds are scored together, which is hard on representations whose scores lie
+    differently from fold to fold. Intervals resample patients and draws; they hold for the models
+    as they were fitted, and another training set would move small `shots` by more.
 
     Examples
     --------
@@ -104,6 +117,7 @@ def few_shot_table(
     >>> bool(table.loc[(2, "PCA"), "score"] < table.loc[(10, "PCA"), "score"])
     True
     """
+    shots = [int(k) for k in shots]
     if n_draws < 1 or not shots or min(shots) < 1:
         raise ParameterError(f"shots={shots!r}, n_draws={n_draws}: both are positive numbers.")
     if reference is not None and reference not in representations:
@@ -127,7 +141,9 @@ def few_shot_table(
             for name, score in draws.items()
         }
         values = {
-            name: np.mean([resamples.values(macro_auroc, target, one) for one in score], axis=0)
+            name: _mean_of_draws(
+                [resamples.values(macro_auroc, target, one) for one in score], seed
+            )
             for name, score in draws.items()
         }
         parts[k] = interval_table(resamples, estimates, values, reference)
@@ -135,7 +151,17 @@ def few_shot_table(
 
 
 def _checked_folds(labels: pd.DataFrame, X: Any, y: Any, groups: Any, cv: Any) -> list[Any]:
+    if groups is not None and isinstance(cv, Integral):
+        cv = MultilabelStratifiedGroupKFold(int(cv))
     folds = list(check_cv(cv, y, classifier=True).split(X, y, groups))
+    if groups is not None:
+        check_disjoint_groups(folds, groups)
+    tested = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(labels))
+    if (tested != 1).any():
+        raise ParameterError(
+            f"cv={cv!r} tests {int((tested != 1).sum())} rows more than once or never; use one "
+            "that parts the rows, as KFold does."
+        )
     for number, (train, _) in enumerate(folds):
         absent = labels.columns[~labels.iloc[train].any(axis=0)].tolist()
         if absent:
@@ -171,6 +197,13 @@ def _out_of_fold(
                 learnt = OneVsRestClassifier(probe).fit(seen[rows], positive[train][rows])
                 scores[i, draw, test] = learnt.predict_proba(unseen)
     return scores
+
+
+def _mean_of_draws(values: list[np.ndarray], seed: int) -> np.ndarray:
+    """Mean over draws that are drawn anew for each resample, the same for each model."""
+    table = np.array(values)
+    chosen = np.random.default_rng(seed).integers(len(table), size=table.shape)
+    return table[chosen, np.arange(table.shape[1])].mean(axis=0)
 
 
 def _scaled(seen: Any, unseen: Any) -> tuple[np.ndarray, np.ndarray]:

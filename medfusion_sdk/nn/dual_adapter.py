@@ -210,15 +210,15 @@ class DualAdapterNetwork(nn.Module):
         Parameters
         ----------
         tokens : Ragged
-            Token states.
+            Token states; one at least in each row.
 
         Returns
         -------
         Tensor of shape (B, d)
-            One vector per row; zero for rows without a token.
+            One vector per row.
         """
         out = self.queries.new_zeros((len(tokens), self.lm.width))
-        for rows in length_buckets(tokens.lengths, min_tokens=4096):
+        for rows in length_buckets(tokens.lengths, max_tokens=8192):
             states, mask = tokens.index_select(0, rows).to(self.lm.device).padded()
             for segment in self.upper:
                 states = segment(states, mask)

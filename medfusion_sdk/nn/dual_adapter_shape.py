@@ -22,6 +22,10 @@ class LanguageModelParts(Protocol):  # numpydoc ignore=PR01
     def device(self) -> torch.device:
         """Where its weights lie."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What they are kept in."""
+
     def segment(self, start: int, stop: int, *, embeds: bool = False) -> nn.Module:
         """Take blocks, as a module of (states, mask, adapters).
 

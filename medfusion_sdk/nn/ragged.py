@@ -120,7 +120,12 @@ class Ragged:
         return padded, mask
 
 
-def length_buckets(lengths: Tensor, min_tokens: int = 128, fill: float = 0.75) -> list[Tensor]:
+def length_buckets(
+    lengths: Tensor,
+    min_tokens: int = 128,
+    fill: float = 0.75,
+    max_tokens: int | None = None,
+) -> list[Tensor]:
     """Group rows of like length, so that little is computed on padding.
 
     Parameters
@@ -131,6 +136,8 @@ def length_buckets(lengths: Tensor, min_tokens: int = 128, fill: float = 0.75) -
         A group isn't closed before it has as many tokens: small ones don't fill a processor.
     fill : float, default=0.75
         A group of that many tokens ends where a row is shorter than this share of its longest.
+    max_tokens : int, optional
+        Most tokens of a group, padding included; a single row may have more.
 
     Returns
     -------
@@ -149,7 +156,8 @@ def length_buckets(lengths: Tensor, min_tokens: int = 128, fill: float = 0.75) -
     sorted_lengths = lengths[order].tolist()
     for i, length in enumerate(sorted_lengths):
         longest = sorted_lengths[start]
-        if length < fill * longest and (i - start) * longest >= min_tokens:
+        full = max_tokens is not None and (i - start + 1) * longest > max_tokens
+        if full or (length < fill * longest and (i - start) * longest >= min_tokens):
             buckets.append(order[start:i])
             start = i
     buckets.append(order[start:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,9 +162,46 @@ def test_added_attention_is_the_published_formula(lm):
             part = slice(h * lm.head_width, (h + 1) * lm.head_width)
             scores = queries[b, h] @ keys[b, h].T / lm.head_width**0.5
             weights = torch.exp(scores) / torch.exp(scores).sum(dim=1, keepdim=True)
-            assert torch.allclose(weights.sum(dim=1), torch.ones(5))
             expected[b, :, part] += gate[h] * (weights @ values[b, h])
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_tokens_of_one_value_add_that_value_whatever_the_scores(lm):
+    # Only if the attention over adaptation tokens sums to one.
+    queries = torch.randn(3, lm.n_heads, 5, lm.head_width)
+    keys = torch.randn(3, lm.n_heads, 4, lm.head_width)
+    output, gate = torch.zeros(3, 5, lm.n_heads * lm.head_width), torch.ones(lm.n_heads)
+    added = GatedAttention(gate, keys, torch.full_like(keys, 0.7))(queries, output)
+    np.testing.assert_allclose(added, 0.7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_has_its_softmax_in_float32(lm, half):
+    # Scores of 150 and 149: exp overflows, and their difference is lost, in half precision.
+    size = (1, lm.n_heads, 1, lm.head_width)
+    queries = torch.ones(size, dtype=half)
+    scale = lm.head_width**0.5 / lm.head_width
+    keys = torch.cat([torch.full(size, value * scale) for value in (150.0, 148.0)], dim=2).to(half)
+    values = torch.cat([torch.ones(size), torch.zeros(size)], dim=2).to(half)
+    output = torch.zeros(1, 1, lm.n_heads * lm.head_width, dtype=half)
+    adapter = GatedAttention(torch.ones(lm.n_heads), keys, values)
+    found = adapter(queries, output)
+    scores = (queries @ keys.transpose(-1, -2) / lm.head_width**0.5).double()
+    expected = scores.softmax(dim=-1)[0, 0, 0, 0].item()
+    assert found.dtype == half
+    np.testing.assert_allclose(found.double(), expected, rtol=1e-2)
+
+
+def test_gates_at_zero_change_nothing_in_bfloat16(lm):
+    model = deepcopy(lm.backbone.model).to(torch.bfloat16)
+    rounded = LanguageModel(SimpleNamespace(model=model))
+    ids, mask = batch()
+    states = rounded.segment(0, 1, embeds=True)(ids, mask).float()
+    upper = rounded.segment(1, 3)
+    own = upper(states, mask)
+    assert own.dtype == torch.float32  # as what went in
+    gated = upper(states, mask, adapters(rounded, (1, 2), 0.0))
+    assert torch.equal(own[mask], gated[mask])
 
 
 def test_adaptation_tokens_are_projected_by_the_blocks_own_matrices(lm, family):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from transformers import AutoModel
 
-from medfusion_sdk import DualAdapterClassifier
+from medfusion_sdk import DualAdapterClassifier, DualAdapterEmbedder
+from medfusion_sdk.backbones import precision
 from medfusion_sdk.datasets import load_ptbxl
-from medfusion_sdk.exceptions import CellError, SignalError, TrainingWarning
+from medfusion_sdk.estimators._probe import logistic_head
+from medfusion_sdk.estimators._targets import Targets
+from medfusion_sdk.exceptions import CellError, ModalityError, SignalError, TrainingWarning
+from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
 from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
-from tests.text_checkpoints import edit_json, write_checkpoint
+from tests.text_checkpoints import KINDS, edit_json, write_checkpoint
 
 
 def dual(backbone="standin-text", **parameters):
@@ -102,3 +109,79 @@ def test_batches_are_halved_where_memory_runs_out_as_if_asked_for(records, monke
         halved = dual().fit(X, y)
     for name, weight in small.state_.items():
         np.testing.assert_array_equal(halved.state_[name], weight)
+
+
+def test_missing_texts_do_not_hinder_the_start_of_the_head(records, monkeypatch):
+    X, y = records
+    X = pd.concat([X] * 6, ignore_index=True)
+    X["report"] = [None if i % 7 == 0 else " ".join(["word"] * 60) for i in range(len(X))]
+    read = []
+    own = DualAdapterNetwork.frozen_readouts
+
+    def frozen_readouts(network, tokens):
+        read.append(tokens.lengths.tolist())
+        return own(network, tokens)
+
+    monkeypatch.setattr(DualAdapterNetwork, "frozen_readouts", frozen_readouts)
+    model = dual().fit(X, np.tile(y, 6))
+    assert len(read[0]) == X["report"].notna().sum()
+    assert min(read[0]) > 0
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("n_classes", [3, 4])
+def test_class_without_a_text_starts_at_zero(n_classes):
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(n_classes), 20)[20:]  # nothing of the first class
+    z = rng.normal(size=(len(codes), 5)) + codes[:, None]
+    targets = Targets(np.arange(n_classes), codes, np.arange(n_classes))
+    coef, bias = logistic_head(z, targets, np.ones(len(codes)), C=1.0)
+    assert coef.shape == (n_classes, 5)
+    assert not coef[0].any()
+    assert bias[0] == 0
+    seen = z @ coef[1:].T + bias[1:]
+    assert np.mean(seen.argmax(axis=1) + 1 == codes) > 0.6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fit_leaves_the_language_model_as_it_was(records, tmp_path, kind):
+    folder = write_checkpoint(tmp_path / kind, kind)
+    X, y = records
+    model = dual(folder, max_text_tokens=12, learning_rate=0.1).fit(X, y)
+    published = AutoModel.from_pretrained(folder).state_dict()
+    after = model._network().network.lm.backbone.model.state_dict()
+    assert len(after) > 10
+    assert all(torch.equal(published[name], weight) for name, weight in after.items())
+
+
+def test_learning_without_labels_needs_a_signal(records):
+    X, y = records
+    with pytest.raises(ModalityError, match="signal="):
+        DualAdapterEmbedder("standin-text").fit(X[["report"]])
+    with pytest.raises(ModalityError, match="signal="):
+        DualAdapterClassifier("standin-text", pretrain="contrastive").fit(X[["report"]], y)
+
+
+def test_explanations_find_their_row_under_any_index(records, fitted):
+    X = records[0].head(3)
+    plain = fitted.explain(X.reset_index(drop=True))
+    fractions = fitted.explain(X.set_axis([0.5, 2.0, 1.0]))
+    pd.testing.assert_frame_equal(plain.drop(columns="row"), fractions.drop(columns="row"))
+
+
+def test_equal_weights_of_two_are_doubled_rows(records):
+    X, y = records
+    settings = {"dtype": "float64", "batch_size": 100, "probe": False}
+    heavy = dual(**settings).fit(X, y, sample_weight=np.full(len(X), 2.0))
+    doubled = dual(**settings).fit(pd.concat([X, X]), np.tile(y, 2))
+    for name, weight in doubled.state_.items():
+        if "tracked" not in name:
+            np.testing.assert_allclose(heavy.state_[name], weight, atol=1e-9)
+
+
+def test_text_vector_is_in_full_precision_also_where_bfloat16_is_fast(records, monkeypatch):
+    monkeypatch.setattr(precision, "fast_dtype", lambda device: torch.bfloat16)
+    X, y = records
+    model = dual(dtype="float32").fit(X, y)
+    assert model.text_encoder_.dtype == "float32"
+    assert model._network().network.lm.dtype == torch.float32

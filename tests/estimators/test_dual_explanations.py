@@ -63,10 +63,10 @@ def test_explanations_agree_with_the_prediction(records, fitted, published, kind
     assert by_quantity["gate"]["value"].abs().max() < 1
     assert (by_quantity["share"]["value"] >= 0).all()
     attributed = by_quantity["attribution"].set_index("row").loc[X.index[0]]
-    signal = attributed[attributed["path"] == "temporal"]
+    signal = attributed[attributed["modality"] == "signal"]
     n_stretches = 10 if kind == "frozen" else 8
     assert len(signal.drop_duplicates(["part", "position"])) == len(signal) == 12 * n_stretches
-    words = attributed[attributed["path"] == "textual"].sort_values("position")["part"].tolist()
+    words = attributed[attributed["modality"] == "text"].sort_values("position")["part"].tolist()
     assert words == ["[CLS]", *re.findall(r"\w+|[^\w\s]", X.iloc[0, 1].lower()), "[SEP]"]
 
 
@@ -75,7 +75,7 @@ def test_flat_channel_is_worth_nothing_by_occlusion(records, fitted):
     flat = X["ecg"].iloc[0].copy()
     flat[3] = 0.0
     told = fitted.explain(X.assign(ecg=[flat]))
-    signal = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
+    signal = told[(told["quantity"] == "attribution") & (told["modality"] == "signal")]
     worth = signal.astype({"part": int}).groupby("part")["value"].apply(lambda v: v.abs().max())
     assert worth[3] == 0
     assert (worth.drop(3) > 0).all()
@@ -83,19 +83,20 @@ def test_flat_channel_is_worth_nothing_by_occlusion(records, fitted):
 
 def test_occlusion_draws_a_line_between_the_ends_of_a_stretch():
     signal = np.array([[0.0, 4.0, 1.0, 3.0, 9.0], [1.0, 1.0, 7.0, 2.0, 5.0]])
-    variants, places = occlude(signal, np.array([0, 2, 4, 5]), by_channel=False)
-    assert places == [(None, 0), (None, 1), (None, 2)]
-    np.testing.assert_allclose(variants[0], [[1, 1, 1, 3, 9], [7, 7, 7, 2, 5]])
+    bounds = np.array([0, 2, 4, 5])
+    np.testing.assert_allclose(
+        occlude(signal, bounds, (None, 0)), [[1, 1, 1, 3, 9], [7, 7, 7, 2, 5]]
+    )
     thirds = [4 + 5 / 3, 4 + 10 / 3]
-    np.testing.assert_allclose(variants[1, 0], [0, 4, *thirds, 9])
-    np.testing.assert_allclose(variants[2, 1], [1, 1, 7, 2, 2])
+    np.testing.assert_allclose(occlude(signal, bounds, (0, 1)), [[0, 4, *thirds, 9], signal[1]])
+    np.testing.assert_allclose(occlude(signal, bounds, (1, 2)), [signal[0], [1, 1, 7, 2, 2]])
 
 
 def test_signal_attribution_is_the_first_order_change_of_the_score(published):
     model, X = published
     X = X.head(1)
     told = model.explain(X)
-    share = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
+    share = told[(told["quantity"] == "attribution") & (told["modality"] == "signal")]
     share = share.groupby("position")["value"].sum()
     scores, step = [], 1e-3
     for factor in (1 - step, 1 + step):

@@ -35,12 +35,12 @@ def fitted(records):
 
 
 def test_gate_map_holds_the_gates_of_the_path_that_is_asked_for(records, fitted):
-    display = GateDisplay.from_estimator(fitted, records[0], path="textual")
+    display = GateDisplay.from_estimator(fitted, path="textual")
     gates = np.tanh(fitted.state_["network.gates"][1])
     np.testing.assert_allclose(display.gates, gates, atol=1e-6)
     np.testing.assert_allclose(display.image_.get_array(), gates, atol=1e-6)
     with pytest.raises(ParameterError, match=r"\['temporal', 'textual'\]"):
-        GateDisplay.from_estimator(fitted, records[0])
+        GateDisplay.from_estimator(fitted)
 
 
 @pytest.mark.parametrize("signal_encoder", ["auto", "cnn"])
@@ -52,7 +52,7 @@ def test_attribution_is_drawn_over_what_the_model_sees(records, fitted, signal_e
     one = X.iloc[[3]]
     display = SignalAttributionDisplay.from_estimator(model, one)
     told = model.explain(one)
-    told = told[(told["quantity"] == "attribution") & (told["path"] == "temporal")]
+    told = told[(told["quantity"] == "attribution") & (told["modality"] == "signal")]
     assert display.attribution.sum() == pytest.approx(told["value"].sum(), rel=1e-5)
     assert len(display.ax_.lines) == len(display.signal) == 12
     seen = one["ecg"].iloc[0][:, :200]
@@ -69,6 +69,8 @@ def test_attribution_display_refuses_what_it_cannot_draw(records, fitted):
     X, y = records
     with pytest.raises(ParameterError, match="X has 24"):
         SignalAttributionDisplay.from_estimator(fitted, X)
+    with pytest.raises(ModalityError, match="no signal"):
+        SignalAttributionDisplay.from_estimator(fitted, X.iloc[[0]].assign(ecg=None))
     numbers = np.random.default_rng(0).normal(size=(24, 6))
     with pytest.raises(ModalityError, match="embeddings"):
         SignalAttributionDisplay.from_estimator(dual().fit(numbers, y), numbers[:1])

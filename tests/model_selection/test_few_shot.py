@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
 from sklearn.preprocessing import FunctionTransformer
 
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.inspection import FewShotDisplay
 from medfusion_sdk.metrics import macro_auroc
 from medfusion_sdk.model_selection import few_shot_table
-from medfusion_sdk.model_selection._few_shot import _draw
+from medfusion_sdk.model_selection._few_shot import _draw, _mean_of_draws
 
 RNG = np.random.default_rng(0)
 Y = np.repeat([0, 1, 2], 40)
@@ -90,14 +90,40 @@ def test_missing_entries_of_an_embedding_are_the_mean():
     assert table["score"].between(0.6, 0.95).all()
 
 
+def test_number_of_folds_keeps_groups_together_and_a_leak_is_refused():
+    patients = np.arange(120) // 2
+    seen = []
+
+    class Looks(Remembers):
+        def fit(self, X, y=None):
+            seen.append(set(patients[np.asarray(X)[:, 0].astype(int)]))
+            return self
+
+    rows = np.column_stack([np.arange(120), X])
+    few_shot_table({"r": Looks()}, rows, Y, shots=(2,), n_draws=1, cv=4, groups=patients)
+    assert [len(group) for group in seen] == [45] * 4
+    folds = list(StratifiedKFold(3, shuffle=True, random_state=0).split(X, Y))
+    with pytest.raises(DataError, match="in training and test"):
+        few_shot_table({"x": SAME}, X, Y, shots=(2,), cv=folds, groups=patients)
+
+
+def test_draws_are_resampled_the_same_way_for_each_model():
+    draws = [np.full(500, value) for value in (0.0, 1.0)]
+    values = _mean_of_draws(draws, 0)
+    assert set(values) == {0.0, 0.5, 1.0}
+    assert values.std() == pytest.approx(0.5 / np.sqrt(2), abs=0.03)
+    np.testing.assert_array_equal(values, 1 - _mean_of_draws(draws[::-1], 0))
+
+
 def test_wrong_requests_are_refused():
+    with pytest.raises(ParameterError, match="60 rows"):
+        few_shot_table({"x": SAME}, X, Y, cv=ShuffleSplit(1, test_size=60, random_state=0))
     with pytest.raises(ParameterError, match="shots"):
         few_shot_table({"x": SAME}, X, Y, shots=(0, 5))
     with pytest.raises(ParameterError, match="reference"):
         few_shot_table({"x": SAME}, X, Y, reference="y")
-    one_fold = [(np.arange(80), np.arange(80, 120))]
-    with pytest.raises(DataError, match=r"fold 0.*\[2\]"):
-        few_shot_table({"x": SAME}, X, Y, cv=one_fold)
+    with pytest.raises(DataError, match=r"fold 0.*\[0\]"):
+        few_shot_table({"x": SAME}, X, Y, cv=KFold(3))
 
 
 def test_display_draws_a_line_per_representation():

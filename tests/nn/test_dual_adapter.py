@@ -13,7 +13,7 @@ from medfusion_sdk.backbones.language_model import LanguageModel
 from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
 from medfusion_sdk.nn.dual_adapter_shape import DualAdapterShape
 from medfusion_sdk.nn.dual_adapter_tasks import ContrastiveTask, SupervisedTask, info_nce
-from medfusion_sdk.nn.ragged import Ragged
+from medfusion_sdk.nn.ragged import Ragged, length_buckets
 from medfusion_sdk.nn.temporal import PatchEmbedding, TemporalEncoder, revin
 from medfusion_sdk.training import module_to_state
 
@@ -49,7 +49,7 @@ def language_model(n_layers=3, width=16, n_heads=2, n_positions=64):
         use_cache=False,
     )
     model = GPT2Model(config).eval().requires_grad_(False)
-    return LanguageModel(SimpleNamespace(model=model))
+    return LanguageModel(SimpleNamespace(model=model, device=torch.device("cpu")))
 
 
 @pytest.fixture
@@ -229,6 +229,16 @@ def test_content_of_an_absent_modality_counts_for_nothing(lm, combine):
     changed = {**rows, "signal": rows["signal"].clone()}
     changed["signal"][1] = 1e3
     assert torch.equal(whole(rows)["logits"], whole(changed)["logits"])
+    rows = batch(lm)
+    kept = torch.tensor([0, 2, 3])
+    rows["tokens"] = Ragged(
+        rows["tokens"].index_select(0, kept).values,
+        rows["tokens"].lengths * torch.tensor([1, 0, 1, 1]),
+    )
+    rows["has_text"] = torch.tensor([True, False, True, True])
+    changed = {**rows, "text": rows["text"].clone()}
+    changed["text"][1] = 1e3
+    assert torch.equal(whole(rows)["logits"], whole(changed)["logits"])
 
 
 def test_first_samples_beyond_whole_patches_are_not_read(lm):
@@ -239,6 +249,18 @@ def test_first_samples_beyond_whole_patches_are_not_read(lm):
     changed = {**rows, "signal": rows["signal"].clone()}
     changed["signal"][..., :3] += 5
     assert torch.equal(net.temporal(rows), net.temporal(changed))
+    # With RevIN they still enter by the mean and the spread.
+    net = open_gates(network(lm)).eval()
+    assert not torch.equal(net.temporal(rows), net.temporal(changed))
+
+
+def test_frozen_readouts_are_the_same_in_small_groups(lm):
+    net, tokens = network(lm).eval(), batch(lm)["tokens"]
+    whole = net.frozen_readouts(tokens)
+    one_by_one = [net.frozen_readouts(tokens.index_select(0, torch.tensor([i]))) for i in range(4)]
+    np.testing.assert_allclose(whole, torch.cat(one_by_one), atol=1e-5)
+    groups = length_buckets(torch.tensor([9, 8, 8, 7, 30]), max_tokens=16)
+    assert [group.tolist() for group in groups] == [[4], [0], [1, 2], [3]]
 
 
 def test_scale_and_offset_of_a_channel_do_not_count(lm):
