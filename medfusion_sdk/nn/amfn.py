@@ -323,7 +323,9 @@ def _contrast(one: Tensor, other: Tensor, counted: Tensor) -> Tensor:
     """Cross-entropy of finding a row's other modality (B, P, d) among those of all rows (B, P)."""
     scores = torch.einsum("bpd,cpd->pbc", one, other) / _CONTRAST_TEMPERATURE
     own = scores.diagonal(dim1=1, dim2=2).T
-    # A row of weight two is there twice.
-    scores = scores + counted.T[:, None, :].clamp_min(torch.finfo(one.dtype).tiny).log()
+    # A row of weight two is there twice. Finite where a row isn't there, so that a pair that no
+    # row has gets no gradient instead of NaN.
+    often = torch.where(counted > 0, counted, 1.0).log().masked_fill(counted == 0, -1e30)
+    scores = scores + often.T[:, None, :]
     reached = scores.logsumexp(dim=-1).T
     return torch.where(counted > 0, reached - own, 0.0)

@@ -123,7 +123,10 @@ class AMFNNetwork(nn.Module):
             self.sequence_maps[kind] = GroupedLinear([encoder.out_width] * len(members), width)
         self.fusion = AdaptiveFusion(shape.fusion, dropout)
         self.dropout = SharedDropout(dropout)
-        self.head = _xavier(nn.Linear(self.embed_width, shape.n_outputs))
+        # Zero, so that training begins at the expert's answer, or at no preference.
+        self.head = nn.Linear(self.embed_width, shape.n_outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     @property
     def embed_width(self) -> int:

@@ -16,9 +16,11 @@ from medfusion_sdk.nn.tasks import classification_loss, focal_loss, probabilitie
 
 __all__ = ["AMFNTraining", "ClassificationTask", "RegressionTask"]
 
-# Bounds of the logarithm of a standardised target's variance, and where their sigmoid is at 0.
+# Bounds of the logarithm of a standardised target's variance. A score of 0 means 0, and there a
+# score counts as much as it does without bounds.
 _LEAST, _MOST = -8.0, 4.0
 _ZERO = math.log(_MOST / -_LEAST)
+_SLOPE = -_LEAST * _MOST / (_MOST - _LEAST)
 
 
 class AMFNTraining(NamedTuple):
@@ -268,7 +270,7 @@ class RegressionTask(_Ensemble):
         if "expert" in batch:
             mean = mean + batch["expert"]
         # Within e^-8 and e^4 of the targets' own variance, whatever a row may hold.
-        return mean, _LEAST + (_MOST - _LEAST) * torch.sigmoid(log_variance - _ZERO)
+        return mean, _LEAST + (_MOST - _LEAST) * torch.sigmoid(log_variance / _SLOPE - _ZERO)
 
     def predict(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Means and variances, and what led to them.
