@@ -162,10 +162,10 @@ class AMFNBase(NetworkEstimator):
     def _check_parameters(self) -> None:
         from medfusion_sdk.nn.amfn import ADJACENCIES, ALIGNMENTS
 
-        require("adjacency", self.adjacency, ADJACENCIES)  # type: ignore[attr-defined]
+        require("adjacency", self.adjacency, ADJACENCIES)
         require("alignment", self.alignment, ALIGNMENTS)
         require("readout", self.readout, ("fusion", "concat", "both"))
-        require("norm", self.norm, ("batch", "layer", None))  # type: ignore[attr-defined]
+        require("norm", self.norm, ("batch", "layer", None))
         require("image_head", self.image_head, ("pooled", "multiscale"))
         for name in ("d_model", "encoder_width", "n_heads", "ensemble_size"):
             if not int(getattr(self, name)) >= 1:
@@ -173,7 +173,7 @@ class AMFNBase(NetworkEstimator):
         for name in ("dropout", "modality_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be in [0, 1), got {getattr(self, name)!r}.")
-        width, n_heads = self.d_model, self.n_heads  # type: ignore[attr-defined]
+        width, n_heads = self.d_model, self.n_heads
         if width % n_heads:
             raise ParameterError(f"n_heads={n_heads} must divide d_model={width}.")
         if self.encoder_width % 4:

@@ -96,11 +96,11 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     if not found:
         raise ModalityError(f"modalities={modalities!r} names no column of the table.")
     found.sort(key=lambda entry: entry[0])
-    _, names, kinds, columns = zip(*found, strict=True)
+    names, kinds, places = (list(part) for part in zip(*[one[1:] for one in found], strict=True))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ModalityError(f"{twice} are both a column of arrays and a prefix; rename one.")
-    return Layout(list(names), list(kinds), list(columns))
+    return Layout(names, kinds, places)
 
 
 def _kind(column: pd.Series, images: list[str]) -> str:

@@ -42,8 +42,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets
-        Encoded y.
+    targets : Targets or Numbers
+        Encoded y, of a classification or a regression.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     sample_weight : ndarray of shape (n,) or None
@@ -53,7 +53,7 @@ class TrainingTable:
     """
 
     X: np.ndarray
-    targets: Targets
+    targets: Any
     weight: np.ndarray
     sample_weight: np.ndarray | None = None
     held: np.ndarray | None = None

@@ -6,6 +6,7 @@ modality that a row lacks is masked in each of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -153,7 +154,11 @@ class _Identity(nn.Module):
         return h
 
 
-_NORMS = {"batch": PresenceNorm, "layer": lambda *_: _LayerNorm(), None: lambda *_: _Identity()}
+_NORMS: dict[str | None, Callable[[int, int], nn.Module]] = {
+    "batch": PresenceNorm,
+    "layer": lambda *_: _LayerNorm(),
+    None: lambda *_: _Identity(),
+}
 
 
 class AdaptiveFusion(nn.Module):
@@ -188,8 +193,8 @@ class AdaptiveFusion(nn.Module):
             self.convolutions = nn.ModuleList(
                 nn.Linear(width, width, bias=False) for _ in range(shape.n_gcn_layers)
             )
-            for layer in self.convolutions:
-                nn.init.xavier_uniform_(layer.weight)
+            for weight in self.convolutions.parameters():
+                nn.init.xavier_uniform_(weight)
         # Zero, so that fusion begins as the mean of what is there.
         self.query = nn.Parameter(torch.zeros(width))
 

@@ -174,14 +174,12 @@ class AMFNNetwork(nn.Module):
         for kind, members in self.sequence_groups().items():
             x = batch[kind].permute(1, 2, 0, 3)
             encoded = self.sequences[kind](x, batch[f"{kind}_lengths"].T)
-            mapped = self.sequence_maps[kind](self.dropout_of(encoded))
+            # Dropped by rows first: a mask is shared by all of them.
+            dropped = self.dropout(encoded.transpose(0, 1)).transpose(0, 1)
+            mapped = self.sequence_maps[kind](dropped)
             for g, m in enumerate(members):
                 parts[m].append(mapped[g])
         return torch.stack([torch.stack(part).sum(0).relu() for part in parts], dim=1)
-
-    def dropout_of(self, encoded: Tensor) -> Tensor:
-        """Drop features of encoded sequences (G, B, width), the same in each row."""
-        return self.dropout(encoded.transpose(0, 1)).transpose(0, 1)
 
     def split_vectors(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
         """Part the vectors by modality.

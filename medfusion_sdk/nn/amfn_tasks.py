@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,16 +89,14 @@ class _Ensemble(nn.Module):
         """
         target = batch["target"]
         weight = sample_weight if sample_weight is not None else target.new_ones(len(target))
-        weight = weight.to(self.members[0].fusion.query)
+        weight = weight.to(batch["vector"])
         found = [self._parts(network, batch, weight) for network in self.members]
         parts = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         factors = {"alignment": self.how.lambda_align, "reconstruction": self.how.lambda_rec}
         loss = torch.stack([factors.get(name, 1.0) * part for name, part in parts.items()]).sum()
         return {"loss": loss, **parts}
 
-    def _parts(
-        self, network: nn.Module, batch: dict[str, Tensor], weight: Tensor
-    ) -> dict[str, Tensor]:
+    def _parts(self, network: Any, batch: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
         how = self.how
         present = drop_modalities(
             batch["present"], how.modality_dropout, self.training, self.generator
@@ -185,7 +183,22 @@ class ClassificationTask(_Ensemble):
         self.focal = focal
 
     def member_loss(self, scored: Scored, batch: dict[str, Tensor], weight: Tensor) -> Tensor:
-        """Cross-entropy of one network with the expert's say, averaged over the rows."""
+        """Cross-entropy of one network with the expert's say.
+
+        Parameters
+        ----------
+        scored : Scored
+            What the network made of the batch.
+        batch : dict of Tensor
+            With ``target`` and, where there is one, ``expert``.
+        weight : Tensor of shape (B,)
+            Of the rows.
+
+        Returns
+        -------
+        Tensor
+            Mean over the rows.
+        """
         loss = focal_loss if self.focal else classification_loss
         return weighted_mean(loss(_with_expert(scored, batch), batch["target"]), weight)
 
@@ -251,10 +264,24 @@ class RegressionTask(_Ensemble):
         self.squared = squared
 
     def member_loss(self, scored: Scored, batch: dict[str, Tensor], weight: Tensor) -> Tensor:
-        """Likelihood or squared error of one network, averaged over targets and rows.
+        """Likelihood or squared error of one network.
 
         The likelihood of each row is weighed by the square root of its own variance (Seitzer et
         al. 2022): unweighed, rows that are hard at first would be given up on.
+
+        Parameters
+        ----------
+        scored : Scored
+            What the network made of the batch.
+        batch : dict of Tensor
+            With ``target`` and, where there is one, ``expert``.
+        weight : Tensor of shape (B,)
+            Of the rows.
+
+        Returns
+        -------
+        Tensor
+            Mean over targets and rows.
         """
         mean, log_variance = self._mean_and_variance(scored, batch)
         error = (mean - batch["target"]).square()

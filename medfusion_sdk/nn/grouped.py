@@ -148,9 +148,11 @@ class GroupedTCN(nn.Module):
             nn.Conv1d(n_groups * width, n_groups * width, 3, dilation=2**level, groups=n_groups)
             for level in range(n_blocks)
         )
-        for convolution in self.convolutions:
-            nn.init.kaiming_uniform_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(convolution.bias)
+        for part in self.convolutions.parameters():
+            if part.ndim == 3:
+                nn.init.kaiming_uniform_(part, nonlinearity="relu")
+            else:
+                nn.init.zeros_(part)
         self.dropout = SharedDropout(dropout)
 
     @property

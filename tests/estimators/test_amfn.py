@@ -16,7 +16,7 @@ from tests.estimators.cohorts import quantity
 
 
 def stays(n=80, seed=0, images=False):
-    """Two series groups of unequal lengths, statics, perhaps images; a severity behind all."""
+    """Two series groups of unequal lengths, two columns, perhaps images; a severity behind all."""
     rng = np.random.default_rng(seed)
     severity = rng.normal(size=n)
     table = {}
