@@ -32,7 +32,7 @@ _SEQUENCE = ("gru", "tcn", "transformer")
 # Fewer rows are one batch: a step's statistics are then those of all rows, whatever their order.
 _SINGLE_BATCH_ROWS, _BATCH_ROWS = 64, 128
 # What "auto" epochs are, and no fewer steps than these.
-_EPOCHS, _LEAST_STEPS = 10, 200
+_EPOCHS, _LEAST_STEPS = 10, 250
 # "auto" has an expert from here on: trees have little to learn from fewer.
 _EXPERT_ROWS, _EXPERT_CLASS_ROWS = 500, 20
 

@@ -37,11 +37,13 @@ def stays(n=80, seed=0, images=False):
 
 def classifier(**parameters):
     quick = {"max_epochs": 15, "d_model": 16, "encoder_width": 8, "ensemble_size": 2}
+    quick |= {"learning_rate": 3e-3}
     return AMFNClassifier(**quick | {"random_state": 0} | parameters)
 
 
 def regressor(**parameters):
     quick = {"max_epochs": 40, "d_model": 16, "encoder_width": 8, "ensemble_size": 2}
+    quick |= {"learning_rate": 3e-3}
     return AMFNRegressor(**quick | {"random_state": 0} | parameters)
 
 
