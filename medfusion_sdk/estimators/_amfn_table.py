@@ -19,7 +19,7 @@ __all__ = ["Layout", "find_layout", "read_cells", "read_images"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Modalities of a table, in the order of their first columns.
+    """Modalities of a table: in the order of their first columns, or of the mapping.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
         As for :func:`~medfusion_sdk.tables.group_blocks`; a modality of arrays is given by its
         column's name. Columns that a mapping doesn't name aren't used.
     images : list of str
-        Columns whose arrays of two dimensions are images; those of three always are.
+        Modalities whose arrays of two dimensions are images; those of three always are.
 
     Returns
     -------
@@ -80,12 +80,13 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     numeric = [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
     cells = {X.columns[i]: i for i in range(X.shape[1]) if i not in set(numeric)}
     wanted = {str(name): name for name in cells}
+    given = [] if isinstance(modalities, str) else [str(name) for name in modalities]
     if not isinstance(modalities, str):
         named = {k: v for k, v in modalities.items() if isinstance(v, str) and v in cells}
         wanted = {str(name): column for name, column in named.items()}
-        modalities = {k: v for k, v in modalities.items() if k not in named}
+        modalities = {str(k): v for k, v in modalities.items() if k not in named}
     found: list[tuple[int, str, str, Any]] = [
-        (cells[column], name, _kind(X.iloc[:, cells[column]], images), column)
+        (cells[column], name, _kind(X.iloc[:, cells[column]], name in images), column)
         for name, column in wanted.items()
     ]
     if numeric and modalities:
@@ -93,9 +94,13 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
         for name, columns in group_blocks(labels, len(numeric), modalities).items():
             positions = np.array(numeric)[columns]
             found.append((int(positions[0]), name, "block", positions))
-    if not found:
-        raise ModalityError(f"modalities={modalities!r} names no column of the table.")
-    found.sort(key=lambda entry: entry[0])
+    if not found or (not numeric and not isinstance(modalities, str) and modalities):
+        raise ModalityError(
+            f"modalities={modalities!r}: the columns of arrays are {list(cells)}, and there are "
+            f"{len(numeric)} numeric ones."
+        )
+    # A mapping says the order, too; otherwise it is that of the first columns.
+    found.sort(key=lambda entry: given.index(entry[1]) if given else entry[0])
     names, kinds, places = (list(part) for part in zip(*[one[1:] for one in found], strict=True))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -103,7 +108,7 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     return Layout(names, kinds, places)
 
 
-def _kind(column: pd.Series, images: list[str]) -> str:
+def _kind(column: pd.Series, is_image: bool) -> str:
     cell = next((cell for cell in read_column(column).cells if cell is not None), None)
     if cell is None:
         raise ModalityError(
@@ -115,7 +120,7 @@ def _kind(column: pd.Series, images: list[str]) -> str:
             f"column {column.name!r} holds {type(cell).__name__}: series are arrays (channels, "
             "steps), images (H, W) or (H, W, 3), everything else numbers. Encode or drop it."
         )
-    return "image" if np.ndim(cell) == 3 or column.name in images else "series"
+    return "image" if np.ndim(cell) == 3 or is_image else "series"
 
 
 def read_cells(X: pd.DataFrame, column: Any, n_channels: int | None) -> list[np.ndarray | None]:

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score, roc_auc_score
 
 from medfusion_sdk import AMFNClassifier, AMFNRegressor, load_estimator, save_estimator
+from medfusion_sdk.estimators._expert import fit_expert
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning, ParameterError
 from tests.estimators.cohorts import quantity
 
@@ -198,6 +199,29 @@ def test_expert_is_there_by_default_from_five_hundred_rows_on():
     assert AMFNClassifier(**quick, expert=False).fit(X, y).expert_ is None
     assert AMFNClassifier(**quick).fit(X[:499], y[:499]).expert_ is None
     assert AMFNRegressor(**quick).fit(X, X[:, 1]).expert_ is not None
+
+
+def test_expert_learns_nothing_from_rows_held_out_for_early_stopping(monkeypatch):
+    X, severity = stays(120)
+    seen = []
+
+    def spy(x, *arguments, **options):
+        seen.append(len(x))
+        return fit_expert(x, *arguments, **options)
+
+    monkeypatch.setattr("medfusion_sdk.estimators._amfn.fit_expert", spy)
+    model = classifier(expert=True, early_stopping=True, validation_fraction=0.25, max_epochs=4)
+    model.fit(X, severity > 0)
+    assert seen == [90]
+    assert "valid_loss" in model.history_
+
+
+def test_warm_start_goes_on_from_the_last_fit():
+    X, severity = stays()
+    model = classifier(warm_start=True, max_epochs=40).fit(X, severity > 0)
+    first = model.history_["train_task"]
+    second = model.fit(X, severity > 0).history_["train_task"]
+    assert second.iloc[0] < (first.iloc[0] + first.iloc[-1]) / 2
 
 
 def test_class_weight_and_sample_weight_count():

@@ -144,8 +144,13 @@ def test_layout_follows_the_order_of_columns_and_what_they_hold():
     layout = find_layout(table, "auto", ["scan"])
     assert layout.names == ["static", "vitals", "slide", "scan"]
     assert layout.kinds == ["block", "series", "image", "image"]
+
+
+def test_layout_of_a_mapping_follows_the_mapping():
+    table = pd.DataFrame({"static__age": [60.0], "vitals": [np.zeros((2, 5))], "other": [1]})
     chosen = find_layout(table, {"pulse": "vitals", "age": ["static__age"]}, [])
-    assert chosen.names == ["age", "pulse"]
+    assert chosen.names == ["pulse", "age"]
+    assert chosen.kinds == ["series", "block"]
 
 
 @pytest.mark.parametrize(
@@ -155,10 +160,16 @@ def test_layout_follows_the_order_of_columns_and_what_they_hold():
         ({"vitals": pd.Series([None, None], dtype=object)}, "vitals"),
         ({"labs": [np.ones((1, 2)), None], "labs__na": [1.0, 2.0]}, "labs"),
     ],
+    ids=["text", "empty", "twice"],
 )
 def test_column_that_cannot_be_read_is_named(table, complaint):
     with pytest.raises(ModalityError, match=complaint):
         find_layout(pd.DataFrame(table), "auto", [])
+
+
+def test_mapping_that_names_no_column_is_refused():
+    with pytest.raises(ModalityError, match="pulse"):
+        find_layout(pd.DataFrame({"vitals": [np.zeros((2, 5))]}), {"pulse": "heart"}, [])
 
 
 def test_images_of_two_sizes_are_refused_with_row_and_column():
