@@ -32,11 +32,14 @@ class SeriesReading:
         observed has scale 0: it is unobserved ever after.
     summary : RankScaling
         Of its summary.
+    observed : float
+        Share of the steps and channels of those rows in which something was observed.
     """
 
     centre: np.ndarray
     scale: np.ndarray
     summary: RankScaling
+    observed: float
 
     @classmethod
     def fit(cls, cells: list[np.ndarray | None]) -> SeriesReading:
@@ -61,7 +64,9 @@ class SeriesReading:
                 low, centre[channel], high = np.quantile(seen, [0.25, 0.5, 0.75])
                 # From the quartiles; a channel that is mostly one value by its deviation.
                 scale[channel] = (high - low) / 1.349 or seen.std() or 1.0
-        return cls(centre, scale, RankScaling.fit(summarise(values, lengths)[lengths > 0]))
+        summary = RankScaling.fit(summarise(values, lengths)[lengths > 0])
+        observed = float((~np.isnan(values)).sum() / (lengths.sum() * n_channels))
+        return cls(centre, scale, summary, observed)
 
     def pad(self, cells: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
         """Put series into one array; channels that training never observed are unobserved.

@@ -30,20 +30,21 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
     refined by a graph convolution over their similarities, and are averaged with weights that
     depend on the row. A missing modality is masked in each of these steps.
 
-    Two things are ours. Series are read twice: step by step, and as a summary of each channel
-    (level, spread, course, how often it was looked at), since such summaries carry most of what
-    irregular clinical series say. And on 500 rows or more an expert stands beside the networks:
-    trees on the same summaries, cross-fitted, to whose log-odds the networks add what the trees
-    don't see; ``expert=False`` leaves it out.
+    Two things are ours. Series are read twice: as a summary of each channel (level, spread,
+    course, how often it was looked at), which carries most of what irregular clinical series say,
+    and step by step where they are dense. And on 500 rows or more an expert stands beside the
+    networks: trees on the same summaries, cross-fitted, to whose log-odds the networks add what
+    the trees don't see; ``expert=False`` leaves it out.
 
     Parameters
     ----------
     modalities : "auto" or mapping, default="auto"
         "auto": each column of arrays is a modality, numeric columns group by the text before the
         first ``__``. A mapping names columns, prefixes or slices; others aren't used.
-    encoder : {"gru", "tcn", "transformer", "mlp"} or mapping, default="gru"
-        How series are read; "mlp" reads the summary alone. A mapping says it per modality, and
-        ``"cnn"`` there makes arrays (H, W) images; arrays (H, W, 3) always are.
+    encoder : {"auto", "gru", "tcn", "transformer", "mlp"} or mapping, default="auto"
+        How series are read; "mlp" reads the summary alone. "auto": "gru" where half of a series'
+        steps or more were observed, else "mlp". A mapping says it per modality, and ``"cnn"``
+        there makes arrays (H, W) images; arrays (H, W, 3) always are.
     d_model : int, default=48
         Width of each modality's vector. Published: 128; narrower did as well on 3,200 stays.
     encoder_width : int, default=16
@@ -166,7 +167,7 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
         self,
         modalities: str | Mapping[str, Any] = "auto",
         *,
-        encoder: str | Mapping[str, str] = "gru",
+        encoder: str | Mapping[str, str] = "auto",
         d_model: int = 48,
         encoder_width: int = 16,
         summaries: bool = True,

@@ -34,9 +34,10 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
     modalities : "auto" or mapping, default="auto"
         "auto": each column of arrays is a modality, numeric columns group by the text before the
         first ``__``. A mapping names columns, prefixes or slices; others aren't used.
-    encoder : {"gru", "tcn", "transformer", "mlp"} or mapping, default="gru"
-        How series are read; "mlp" reads the summary alone. A mapping says it per modality, and
-        ``"cnn"`` there makes arrays (H, W) images; arrays (H, W, 3) always are.
+    encoder : {"auto", "gru", "tcn", "transformer", "mlp"} or mapping, default="auto"
+        How series are read; "mlp" reads the summary alone. "auto": "gru" where half of a series'
+        steps or more were observed, else "mlp". A mapping says it per modality, and ``"cnn"``
+        there makes arrays (H, W) images; arrays (H, W, 3) always are.
     d_model : int, default=48
         Width of each modality's vector. Published: 128; narrower did as well on 3,200 stays.
     encoder_width : int, default=16
@@ -159,7 +160,7 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
         self,
         modalities: str | Mapping[str, Any] = "auto",
         *,
-        encoder: str | Mapping[str, str] = "gru",
+        encoder: str | Mapping[str, str] = "auto",
         d_model: int = 48,
         encoder_width: int = 16,
         summaries: bool = True,

@@ -80,6 +80,18 @@ def test_encoders_mix_with_images_and_one_for_each_modality(summaries, image_hea
     assert roc_auc_score(severity > 0, model.predict_proba(X)[:, 1]) > 0.85
 
 
+def test_dense_series_are_read_step_by_step_and_sparse_ones_by_their_summary():
+    X, severity = stays(40)
+    X["monitor"] = list(np.random.default_rng(0).normal(size=(40, 2, 6)))
+    X["labs"] = pd.Series(
+        [None if one is None else np.vstack([one, 0 * one + np.nan]) for one in X["labs"]],
+        dtype=object,
+    )
+    model = classifier(max_epochs=1).fit(X, severity > 0)
+    chosen = dict(zip(model.modalities_, model.encoders_, strict=True))
+    assert chosen == {"vitals": "gru", "labs": "mlp", "monitor": "gru", "static": "mlp"}
+
+
 def test_prediction_of_a_row_is_its_own(fitted):
     X, _, model = fitted
     whole = model.predict_proba(X)

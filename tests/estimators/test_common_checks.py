@@ -17,8 +17,8 @@ from medfusion_sdk import (
 )
 
 ESTIMATORS = [
-    AMFNClassifier(max_epochs=30, ensemble_size=1),
-    AMFNRegressor(max_epochs=60, ensemble_size=1),
+    AMFNClassifier(max_epochs=15, ensemble_size=1, d_model=16, learning_rate=1e-2),
+    AMFNRegressor(max_epochs=30, ensemble_size=1, d_model=16, learning_rate=1e-2),
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
