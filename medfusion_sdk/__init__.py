@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
+    from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
+    from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AMFNClassifier",
+    "AMFNRegressor",
     "AdaCoMedClassifier",
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
@@ -62,6 +66,8 @@ __all__ = [
 
 # Public name -> the submodule that defines it; a submodule of that name is public itself.
 _HOME = {
+    "AMFNClassifier": "estimators.amfn_classifier",
+    "AMFNRegressor": "estimators.amfn_regressor",
     "AdaCoMedClassifier": "estimators.adacomed",
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",

@@ -13,6 +13,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from medfusion_sdk import (
     AdaCoMedClassifier,
+    AMFNClassifier,
+    AMFNRegressor,
     DualAdapterClassifier,
     DualAdapterEmbedder,
     LabTextEncoder,
@@ -110,6 +112,8 @@ CLASSES = [
     AdaCoMedClassifier,
     DualAdapterClassifier,
     DualAdapterEmbedder,
+    AMFNClassifier,
+    AMFNRegressor,
     TextEncoder,
     SignalEncoder,
     LabTextEncoder,

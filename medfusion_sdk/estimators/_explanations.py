@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["adacomed_explanation", "small_explanation"]
+__all__ = ["adacomed_explanation", "small_explanation", "tidy"]
 
 
 def small_explanation(
@@ -33,7 +33,7 @@ def small_explanation(
         Columns row, modality, label, contribution.
     """
     values = out["contributions"]
-    return _long(rows, values, [("modality", [*modalities, "bias"]), ("label", labels)]).rename(
+    return tidy(rows, values, [("modality", [*modalities, "bias"]), ("label", labels)]).rename(
         columns={"value": "contribution"}
     )
 
@@ -80,11 +80,11 @@ def adacomed_explanation(
         "probability_small": (out["proba_small"], "label", labels),
     }
     tables = [
-        _long(rows, values, [(axis, axis_names)]).assign(quantity=quantity)
+        tidy(rows, values, [(axis, axis_names)]).assign(quantity=quantity)
         for quantity, (values, axis, axis_names) in parts.items()
     ]
     tables += [
-        _long(rows, out[quantity], []).assign(quantity=quantity)
+        tidy(rows, out[quantity], []).assign(quantity=quantity)
         for quantity in ("w_large", "w_small", "similarity")
     ]
     table = pd.concat(tables, ignore_index=True)
@@ -93,10 +93,25 @@ def adacomed_explanation(
     return table[order].sort_values("row", kind="stable", ignore_index=True)
 
 
-def _long(
+def tidy(
     rows: pd.Index, values: np.ndarray, axes: Sequence[tuple[str, Sequence[Any]]]
 ) -> pd.DataFrame:
-    """One line per entry of an array whose first axis is rows."""
+    """Lay out an array whose first axis is rows, one line per entry.
+
+    Parameters
+    ----------
+    rows : Index
+        Row labels.
+    values : ndarray
+        Of shape (n, ...).
+    axes : sequence of (str, sequence)
+        Name and labels of each further axis.
+
+    Returns
+    -------
+    DataFrame
+        Columns row, the axes' names, value.
+    """
     index = pd.MultiIndex.from_product([rows, *[list(names) for _, names in axes]])
     frame = index.to_frame(index=False)
     frame.columns = ["row", *[axis for axis, _ in axes]]

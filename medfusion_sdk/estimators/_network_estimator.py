@@ -51,8 +51,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets
-        Encoded y.
+    targets : Targets or Numbers
+        Encoded y, of a classification or a regression.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     rows : Index
@@ -64,7 +64,7 @@ class TrainingTable:
     """
 
     X: np.ndarray
-    targets: Targets
+    targets: Any
     weight: np.ndarray
     rows: pd.Index
     sample_weight: np.ndarray | None = None

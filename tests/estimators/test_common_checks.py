@@ -8,21 +8,29 @@ from __future__ import annotations
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from medfusion_sdk import AdaCoMedClassifier, DualAdapterClassifier, SmallMultimodalClassifier
+from medfusion_sdk import (
+    AdaCoMedClassifier,
+    AMFNClassifier,
+    AMFNRegressor,
+    DualAdapterClassifier,
+    SmallMultimodalClassifier,
+)
 
-CLASSIFIERS = [
+ESTIMATORS = [
+    AMFNClassifier(max_epochs=15, ensemble_size=1, d_model=16, learning_rate=1e-2),
+    AMFNRegressor(max_epochs=30, ensemble_size=1, d_model=16, learning_rate=1e-2),
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
 ]
 
 
-@parametrize_with_checks(CLASSIFIERS)
-def test_classifier_passes_scikit_learns_check(estimator, check):
+@parametrize_with_checks(ESTIMATORS)
+def test_estimator_passes_scikit_learns_check(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS, ids=lambda made: type(made).__name__)
-def test_two_dimensional_input_stays_switched_on(classifier):
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda made: type(made).__name__)
+def test_two_dimensional_input_stays_switched_on(estimator):
     # With the tag off scikit-learn checks nothing, and a green run would prove nothing.
-    assert classifier.__sklearn_tags__().input_tags.two_d_array
+    assert estimator.__sklearn_tags__().input_tags.two_d_array

@@ -9,13 +9,14 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from medfusion_sdk import AdaCoMedClassifier, SmallMultimodalClassifier
+from medfusion_sdk import AdaCoMedClassifier, AMFNClassifier, SmallMultimodalClassifier
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.testing import check_multimodal_estimator, multimodal_checks
 from tests.testing import toys
 
 CHECKS = multimodal_checks()
 OURS = (
+    AMFNClassifier(max_epochs=10, ensemble_size=1, learning_rate=5e-3),
     SmallMultimodalClassifier(max_epochs=4),
     AdaCoMedClassifier(max_epochs=4),
     AdaCoMedClassifier(
@@ -76,7 +77,7 @@ def _threads_given_back():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("estimator", OURS, ids=["small", "adacomed", "adacomed-trained"])
+@pytest.mark.parametrize("estimator", OURS, ids=["amfn", "small", "adacomed", "adacomed-trained"])
 @pytest.mark.parametrize("name", CHECKS)
 def test_our_estimator_passes_check(name, estimator):
     if name == "check_small_model_is_frozen" and not hasattr(estimator, "small_model"):

@@ -1,0 +1,59 @@
+"""What AMFN's `explain` returns: gates, attention, graph and fusion weights as a tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medfusion_sdk.estimators._explanations import tidy
+
+__all__ = ["amfn_explanation"]
+
+_COLUMNS = ["row", "quantity", "modality", "source", "head", "label", "value"]
+
+
+def amfn_explanation(
+    rows: pd.Index,
+    modalities: Sequence[str],
+    labels: Sequence[Any],
+    out: Mapping[str, np.ndarray],
+    quantities: Mapping[str, str],
+) -> pd.DataFrame:
+    """Tell what fused the modalities, and how sure the prediction is.
+
+    Parameters
+    ----------
+    rows : Index
+        Row labels.
+    modalities : sequence of str
+        Names of the modalities.
+    labels : sequence
+        Classes, labels or targets.
+    out : mapping of str to ndarray
+        Output of the task's ``predict``.
+    quantities : mapping of str to str
+        What else to tell: name in the table and name in `out`, of shape (n,) or (n, labels).
+
+    Returns
+    -------
+    DataFrame
+        Columns row, quantity, modality, source, head, label, value; unused ones are None.
+    """
+    names, heads = list(modalities), range(out["attention"].shape[1])
+    pairs: list[tuple[str, Sequence[Any]]] = [("modality", names), ("source", names)]
+    parts = [
+        tidy(rows, out["gate"], pairs[:1]).assign(quantity="gate"),
+        tidy(rows, out["fusion"], pairs[:1]).assign(quantity="fusion"),
+        tidy(rows, out["graph"], pairs).assign(quantity="graph"),
+        tidy(rows, out["attention"], [("head", heads), *pairs]).assign(quantity="attention"),
+    ]
+    for quantity, name in quantities.items():
+        axes: list[tuple[str, Sequence[Any]]] = [("label", labels)] if out[name].ndim == 2 else []
+        parts.append(tidy(rows, out[name], axes).assign(quantity=quantity))
+    table = pd.concat(
+        [part.reindex(columns=_COLUMNS).astype(object) for part in parts], ignore_index=True
+    )
+    return table.where(table.notna(), None).astype({"value": float})

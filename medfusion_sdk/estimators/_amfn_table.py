@@ -1,0 +1,195 @@
+"""Which modalities a table has, and one array for each: series, images, blocks of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medfusion_sdk.exceptions import CellError, ModalityError
+from medfusion_sdk.readers.cells import read_column
+from medfusion_sdk.readers.series import read_series
+from medfusion_sdk.tables import group_blocks
+
+__all__ = ["Layout", "find_layout", "read_cells", "read_images"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Modalities of a table: in the order of their first columns, or of the mapping.
+
+    Attributes
+    ----------
+    names : list of str
+        What explanations call them.
+    kinds : list of str
+        "series", "image" or "block" of each.
+    columns : list
+        Name of the column of a series or image; positions of a block's columns.
+    """
+
+    names: list[str]
+    kinds: list[str]
+    columns: list[Any]
+
+    def of_kind(self, kind: str) -> list[int]:
+        """Positions of the modalities of one kind.
+
+        Parameters
+        ----------
+        kind : {"series", "image", "block"}
+            Which.
+
+        Returns
+        -------
+        list of int
+            Positions.
+        """
+        return [m for m, own in enumerate(self.kinds) if own == kind]
+
+
+def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) -> Layout:
+    """Find the modalities of a table.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        Columns whose cells are arrays are a modality each; numeric ones group by prefix.
+    modalities : "auto" or mapping
+        As for :func:`~medfusion_sdk.tables.group_blocks`; a modality of arrays is given by its
+        column's name. Columns that a mapping doesn't name aren't used.
+    images : list of str
+        Modalities whose arrays of two dimensions are images; those of three always are.
+
+    Returns
+    -------
+    Layout
+        At least one modality.
+
+    Raises
+    ------
+    ModalityError
+        For a column that is neither numbers nor arrays, or one that isn't there.
+    """
+    if not isinstance(X, pd.DataFrame):
+        blocks = group_blocks(None, X.shape[1], modalities)
+        return Layout(list(blocks), ["block"] * len(blocks), list(blocks.values()))
+    numeric = [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
+    cells = {X.columns[i]: i for i in range(X.shape[1]) if i not in set(numeric)}
+    wanted = {str(name): name for name in cells}
+    given = [] if isinstance(modalities, str) else [str(name) for name in modalities]
+    if not isinstance(modalities, str):
+        named = {k: v for k, v in modalities.items() if isinstance(v, str) and v in cells}
+        wanted = {str(name): column for name, column in named.items()}
+        modalities = {str(k): v for k, v in modalities.items() if k not in named}
+    found: list[tuple[int, str, str, Any]] = [
+        (cells[column], name, _kind(X.iloc[:, cells[column]], name in images), column)
+        for name, column in wanted.items()
+    ]
+    if numeric and modalities:
+        labels = [str(X.columns[i]) for i in numeric]
+        for name, columns in group_blocks(labels, len(numeric), modalities).items():
+            positions = np.array(numeric)[columns]
+            found.append((int(positions[0]), name, "block", positions))
+    if not found or (not numeric and not isinstance(modalities, str) and modalities):
+        raise ModalityError(
+            f"modalities={modalities!r}: the columns of arrays are {list(cells)}, and there are "
+            f"{len(numeric)} numeric ones."
+        )
+    # A mapping says the order, too; otherwise it is that of the first columns.
+    found.sort(key=lambda entry: given.index(entry[1]) if given else entry[0])
+    names, kinds, places = (list(part) for part in zip(*[one[1:] for one in found], strict=True))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ModalityError(f"{twice} are both a column of arrays and a prefix; rename one.")
+    return Layout(names, kinds, places)
+
+
+def _kind(column: pd.Series, is_image: bool) -> str:
+    cell = next((cell for cell in read_column(column).cells if cell is not None), None)
+    if cell is None:
+        raise ModalityError(
+            f"column {column.name!r} has no cell in any row: nothing can be learnt about it. "
+            "Drop it."
+        )
+    if not isinstance(cell, np.ndarray | list):
+        raise ModalityError(
+            f"column {column.name!r} holds {type(cell).__name__}: series are arrays (channels, "
+            "steps), images (H, W) or (H, W, 3), everything else numbers. Encode or drop it."
+        )
+    return "image" if np.ndim(cell) == 3 or is_image else "series"
+
+
+def read_cells(X: pd.DataFrame, column: Any, n_channels: int | None) -> list[np.ndarray | None]:
+    """Read a column of series.
+
+    Parameters
+    ----------
+    X : DataFrame
+        The table.
+    column : object
+        Name of the column.
+    n_channels : int or None
+        Channels that each must have; None for those of the first.
+
+    Returns
+    -------
+    list of ndarray or None
+        Of shape (n_channels, steps); None where nothing was observed.
+    """
+    return read_series(X[column], n_channels).cells
+
+
+def read_images(
+    X: pd.DataFrame, column: Any, shape: tuple[int, ...] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a column of images.
+
+    Parameters
+    ----------
+    X : DataFrame
+        The table.
+    column : object
+        Name of the column.
+    shape : tuple of int or None
+        Channels, height and width that each must have; None for those of the first.
+
+    Returns
+    -------
+    images : ndarray of shape (n, channels, height, width), float32
+        Zero where missing.
+    present : ndarray of shape (n,), bool
+        Where there is one.
+
+    Raises
+    ------
+    CellError
+        For a cell that is no image, or one of another shape.
+    """
+    cells = read_column(X[column])
+    read: dict[int, np.ndarray] = {}
+    for i in cells.present:
+        image = np.asarray(cells.cells[i])
+        image = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+        fits = image.ndim == 3 and image.dtype.kind in "fiub" and len(image) in (1, 3)
+        if not fits or (shape is not None and image.shape != shape):
+            expected = "(H, W), (H, W, 1) or (H, W, 3)" if shape is None else f"{shape[1:]}"
+            raise CellError(
+                f"expected an image of shape {expected}, found {np.shape(cells.cells[i])} of "
+                f"{image.dtype}. Bring the images of a column to one size."
+            ).located(cells.rows[i], column)
+        if not np.isfinite(image).all():
+            raise CellError("this image holds NaN or infinity.").located(cells.rows[i], column)
+        shape = image.shape
+        read[i] = image.astype(np.float32)
+    present = np.zeros(len(cells), dtype=bool)
+    present[list(read)] = True
+    if shape is None:
+        raise ModalityError(f"no row has an image in {column!r}: nothing can be learnt about it.")
+    images = np.zeros((len(cells), *shape), dtype=np.float32)
+    for i, image in read.items():
+        images[i] = image
+    return images, present

@@ -1,0 +1,341 @@
+"""The expert beside AMFN's networks: cross-fitted trees on summaries, kept as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from sklearn.model_selection import KFold, StratifiedKFold
+
+__all__ = ["Expert", "Forest", "fit_expert"]
+
+_N_FOLDS = 5
+_BOOSTING = {
+    "learning_rate": 0.04,
+    "max_iter": 200,
+    "max_leaf_nodes": 8,
+    "min_samples_leaf": 20,
+    "l2_regularization": 5.0,
+    "max_features": 0.3,
+    "max_bins": 63,
+    "early_stopping": False,
+}
+_EXTRA = {"n_estimators": 60, "min_samples_leaf": 5, "max_features": 0.2}
+# How much boosting counts beside the extra trees; by cross-validation on PhysioNet 2012.
+_BOOSTING_SHARE = 0.7
+# A leaf of an extra tree can hold one class alone.
+_LEAST_SHARE = 1e-4
+# Rows that go down all trees at a time.
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees as arrays, node after node; independent of the version of scikit-learn.
+
+    Attributes
+    ----------
+    roots : ndarray of shape (n_trees,)
+        First node of each tree.
+    left, right : ndarray of shape (n_nodes,)
+        Children; a leaf is its own.
+    feature : ndarray of shape (n_nodes,)
+        Column that a node asks for.
+    threshold : ndarray of shape (n_nodes,)
+        Values up to this go left.
+    missing_left : ndarray of shape (n_nodes,), bool
+        Where NaN goes.
+    value : ndarray of shape (n_nodes, n_outputs)
+        Of the leaves.
+    offset : ndarray of shape (n_outputs,)
+        Added to the sum over the trees.
+    depth : int
+        Longest way down.
+    """
+
+    roots: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    missing_left: np.ndarray
+    value: np.ndarray
+    offset: np.ndarray
+    depth: int
+
+    def sums(self, x: np.ndarray) -> np.ndarray:
+        """Sum of the leaves that each row reaches, and the offset.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, n_columns)
+            Rows, NaN where missing.
+
+        Returns
+        -------
+        ndarray of shape (n, n_outputs)
+            What the model predicts, before any link.
+        """
+        found = np.empty((len(x), self.value.shape[1]))
+        for start in range(0, len(x), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            found[rows] = self._sums(x[rows])
+        return found
+
+    def _sums(self, x: np.ndarray) -> np.ndarray:
+        at = np.broadcast_to(self.roots, (len(x), len(self.roots))).copy()
+        rows = np.arange(len(x))[:, None]
+        for _ in range(self.depth):
+            asked = x[rows, self.feature[at]]
+            low = asked <= self.threshold[at]
+            goes_left = np.where(np.isnan(asked), self.missing_left[at], low)
+            at = np.where(goes_left, self.left[at], self.right[at])
+        return self.value[at].sum(axis=1, dtype=np.float64) + self.offset
+
+    @classmethod
+    def of_boosting(cls, model: Any) -> Forest:
+        """Copy the trees of scikit-learn's histogram gradient boosting.
+
+        Parameters
+        ----------
+        model : HistGradientBoostingClassifier or HistGradientBoostingRegressor
+            Fitted.
+
+        Returns
+        -------
+        Forest
+            Its sums are the model's raw predictions.
+        """
+        # The one place that knows scikit-learn's private layout; a test compares the sums with
+        # the public predictions.
+        n_outputs = len(model._predictors[0])
+        parts = []
+        for stage in model._predictors:
+            for column, tree in enumerate(stage):
+                nodes, leaf = tree.nodes, tree.nodes["is_leaf"].astype(bool)
+                value = np.zeros((len(nodes), n_outputs))
+                value[leaf, column] = nodes["value"][leaf]
+                parts.append(
+                    (
+                        np.where(leaf, -1, nodes["left"].astype(np.int64)),
+                        np.where(leaf, -1, nodes["right"].astype(np.int64)),
+                        nodes["feature_idx"],
+                        nodes["num_threshold"],
+                        nodes["missing_go_to_left"].astype(bool),
+                        value,
+                        int(nodes["depth"].max()),
+                    )
+                )
+        return cls._join(parts, np.asarray(model._baseline_prediction, dtype=float).reshape(-1))
+
+    @classmethod
+    def of_extra_trees(cls, model: Any) -> Forest:
+        """Copy scikit-learn's extremely randomised trees.
+
+        Parameters
+        ----------
+        model : ExtraTreesClassifier or ExtraTreesRegressor
+            Fitted.
+
+        Returns
+        -------
+        Forest
+            Its sums are the model's probabilities or means.
+        """
+        trees = [member.tree_ for member in model.estimators_]
+        parts = [
+            (
+                tree.children_left,
+                tree.children_right,
+                tree.feature,
+                tree.threshold,
+                tree.missing_go_to_left.astype(bool),
+                tree.value[:, 0] / len(trees),
+                int(tree.max_depth),
+            )
+            for tree in trees
+        ]
+        return cls._join(parts, np.zeros(parts[0][5].shape[1]))
+
+    @classmethod
+    def _join(cls, parts: list[tuple[Any, ...]], offset: np.ndarray) -> Forest:
+        left, right, feature, threshold, missing_left, value, depth = zip(*parts, strict=True)
+        sizes = np.array([len(part) for part in left])
+        roots = np.cumsum(sizes) - sizes
+        own = np.arange(sizes.sum())
+        first = np.repeat(roots, sizes)
+        children = [np.concatenate(side) for side in (left, right)]
+        leaf = children[0] < 0
+        down = [np.where(leaf, own, child + first) for child in children]
+        return cls(
+            roots.astype(np.int32),
+            down[0].astype(np.int32),
+            down[1].astype(np.int32),
+            np.where(leaf, 0, np.concatenate(feature)).astype(np.int32),
+            np.concatenate(threshold).astype(np.float64),
+            np.concatenate(missing_left),
+            np.concatenate(value).astype(np.float32),
+            offset,
+            max(depth),
+        )
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Cross-fitted experts; each left out one fifth of the training rows.
+
+    Attributes
+    ----------
+    columns : list of ndarray of int
+        Columns that the experts of each fold read: those that varied among their rows.
+    boosting, extra : list of list of Forest
+        Of each fold, for each target.
+    kind : {"classes", "labels", "numbers"}
+        What the targets are.
+    """
+
+    columns: list[np.ndarray]
+    boosting: list[list[Forest]]
+    extra: list[list[Forest]]
+    kind: str
+
+    def scores(self, x: np.ndarray) -> np.ndarray:
+        """Mean of all folds' scores, for rows that no expert has seen.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, n_columns)
+            Rows, NaN where missing.
+
+        Returns
+        -------
+        ndarray of shape (n, n_outputs)
+            Log-odds around zero, or means.
+        """
+        return np.mean([self.fold_scores(x, fold) for fold in range(len(self.columns))], axis=0)
+
+    def fold_scores(self, x: np.ndarray, fold: int) -> np.ndarray:
+        """Scores of one fold's experts.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, n_columns)
+            Rows, NaN where missing.
+        fold : int
+            Which.
+
+        Returns
+        -------
+        ndarray of shape (n, n_outputs)
+            Log-odds around zero, or means.
+        """
+        own = _rounded(x[:, self.columns[fold]])
+        pairs = zip(self.boosting[fold], self.extra[fold], strict=True)
+        found = [_READ[self.kind](one.sums(own), other.sums(own)) for one, other in pairs]
+        return np.hstack(found)
+
+
+def fit_expert(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, *, kind: str, seed: int
+) -> tuple[Expert, np.ndarray]:
+    """Fit five experts, each without one fifth of the rows.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, n_columns)
+        Training rows, NaN where missing.
+    y : ndarray of shape (n,) of int, or (n, K)
+        Classes; columns of labels or of numbers.
+    weight : ndarray of shape (n,)
+        Of the rows.
+    kind : {"classes", "labels", "numbers"}
+        What y holds.
+    seed : int
+        All randomness follows from it.
+
+    Returns
+    -------
+    expert : Expert
+        For rows to come.
+    scores : ndarray of shape (n, n_outputs)
+        Of the training rows, each from the experts that were fitted without it.
+    """
+    splitter = StratifiedKFold if kind == "classes" else KFold
+    folds = list(splitter(_N_FOLDS, shuffle=True, random_state=seed).split(x, y))
+    targets = y[:, None] if y.ndim == 1 else y
+    columns: list[np.ndarray] = []
+    boosting: list[list[Forest]] = []
+    extra: list[list[Forest]] = []
+    for kept, _ in folds:
+        columns.append(_varied(x[kept]))
+        own = _rounded(x[kept][:, columns[-1]])
+        pairs = [_fit(own, one[kept], weight[kept], kind, seed) for one in targets.T]
+        boosting.append([one for one, _ in pairs])
+        extra.append([other for _, other in pairs])
+    expert = Expert(columns, boosting, extra, kind)
+    parts = [
+        (left_out, expert.fold_scores(x[left_out], i)) for i, (_, left_out) in enumerate(folds)
+    ]
+    scores = np.empty((len(x), parts[0][1].shape[1]))
+    for left_out, found in parts:
+        scores[left_out] = found
+    return expert, scores
+
+
+def _fit(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, kind: str, seed: int
+) -> tuple[Forest, Forest]:
+    boosting, extra = _MODELS[kind == "numbers"]
+    boosted = boosting(**_BOOSTING, random_state=seed).fit(x, y, sample_weight=weight)
+    random = extra(**_EXTRA, random_state=seed).fit(x, y, sample_weight=weight)
+    return Forest.of_boosting(boosted), Forest.of_extra_trees(random)
+
+
+_MODELS: dict[bool, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    False: (HistGradientBoostingClassifier, ExtraTreesClassifier),
+    True: (HistGradientBoostingRegressor, ExtraTreesRegressor),
+}
+
+
+def _class_scores(raw: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Log-odds around zero (n, C): both models' together."""
+    if raw.shape[1] == 1:
+        raw = np.hstack([-raw / 2, raw / 2])
+    logs = np.log(np.maximum(shares, _LEAST_SHARE))
+    return _blend(raw - raw.mean(axis=1, keepdims=True), logs - logs.mean(axis=1, keepdims=True))
+
+
+def _blend(boosted: np.ndarray, random: np.ndarray) -> np.ndarray:
+    return _BOOSTING_SHARE * boosted + (1 - _BOOSTING_SHARE) * random
+
+
+def _label_scores(raw: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Log-odds (n, 1) of a label."""
+    return np.diff(_class_scores(raw, shares), axis=1)
+
+
+_READ: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "classes": _class_scores,
+    "labels": _label_scores,
+    "numbers": _blend,
+}
+
+
+def _varied(x: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(x)
+    low = np.where(known, x, np.inf).min(axis=0)
+    high = np.where(known, x, -np.inf).max(axis=0)
+    return np.flatnonzero(high > low)
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    # Extra trees compare in single precision; what is copied from them has to as well.
+    return x.astype(np.float32).astype(np.float64)

@@ -1,0 +1,157 @@
+"""What regressors share: one fit from table to state, on standardised targets."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+
+from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._rows import row_labels
+from medfusion_sdk.estimators._targets import row_weights
+from medfusion_sdk.training import with_callbacks
+
+__all__ = ["NetworkRegressor", "Numbers"]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Targets of a regression.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n, K), float
+        Standardised.
+    mean, scale : ndarray of shape (K,)
+        What they were standardised by.
+    names : ndarray
+        What tables call the targets.
+    flat : bool
+        Whether y came with one dimension.
+    """
+
+    codes: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    names: np.ndarray
+    flat: bool
+
+    @property
+    def original(self) -> np.ndarray:
+        """The targets as they came."""
+        y = self.codes * self.scale + self.mean
+        return y[:, 0] if self.flat else y
+
+    @classmethod
+    def encode(cls, y: np.ndarray, weight: np.ndarray, raw: Any) -> Numbers:
+        """Standardise a validated y.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,) or (n, K)
+            Targets.
+        weight : ndarray of shape (n,)
+            Of the rows, positive.
+        raw : object
+            y as the user passed it, for the targets' names.
+
+        Returns
+        -------
+        Numbers
+            A target that is the same in all rows becomes zeros.
+        """
+        wide = y.astype(np.float64).reshape(len(y), -1)
+        mean = np.average(wide, axis=0, weights=weight)
+        spread = np.sqrt(np.average((wide - mean) ** 2, axis=0, weights=weight))
+        scale = np.where(spread > 1e-12 * (1e-6 + np.abs(mean)), spread, 1.0)
+        names = np.asarray(getattr(raw, "columns", np.arange(wide.shape[1])))
+        return cls((wide - mean) / scale, mean, scale, names, y.ndim == 1)
+
+
+class NetworkRegressor(
+    ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin, NetworkEstimator
+):
+    """Base of the regressors.
+
+    A subclass implements ``_validate_fit`` (checked X and y) and ``_fit_table`` (sets ``state_``
+    and ``architecture_``), besides what :class:`NetworkEstimator` asks for.
+    """
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            The table that the class reads.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Numbers.
+        sample_weight : array-like of shape (n_samples,), optional
+            Rows of weight zero are as good as removed.
+
+        Returns
+        -------
+        self
+            The fitted regressor.
+
+        Raises
+        ------
+        ModalityError
+            If a row has no modality, or a modality no row.
+        ParameterError
+            For a parameter outside its range.
+        TrainingError
+            If the loss stops being finite.
+        """
+        self._check_parameters()
+        raw_X, raw_y = X, y
+        X, y = self._validate_fit(X, y)
+        weight = row_weights(X, y, sample_weight, None)
+        counted = weight > 0
+        self._module = None if not self.warm_start else getattr(self, "_module", None)
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        held = self._held_out(int(counted.sum()))
+        targets = Numbers.encode(y[counted], weight[counted], raw_y)
+        self.target_mean_, self.target_scale_ = targets.mean, targets.scale
+        self.target_names_ = targets.names
+        self._flat = targets.flat
+        given = None if sample_weight is None else weight[counted]
+        rows = row_labels(raw_X)[counted]
+        self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
+        return self
+
+    def _restore(self, y: np.ndarray) -> np.ndarray:
+        """Targets in their own units and y's own shape."""
+        restored = y.astype(np.float64) * self.target_scale_ + self.target_mean_
+        return restored[:, 0] if self._flat else restored
+
+    @abstractmethod
+    def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]: ...
+
+    @abstractmethod
+    def _fit_table(self, table: TrainingTable) -> None: ...
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Fused representation, which a linear head reads.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_dims)
+            One vector per row.
+        """
+        return self._predict(X)["embedding"]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
