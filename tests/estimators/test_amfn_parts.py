@@ -183,7 +183,7 @@ def test_series_of_other_channels_than_in_training_are_refused():
     table = pd.DataFrame({"vitals": [np.ones((2, 3)), 2 * np.ones((2, 4))]})
     reading = TableReading.fit(table, np.ones(2), find_layout(table, "auto", []), "auto")
     with pytest.raises(SignalError, match="channels"):
-        reading.read(pd.DataFrame({"vitals": [np.ones((3, 3))]}), sequences=[])
+        reading.read(pd.DataFrame({"vitals": [np.ones((3, 3))]}), pd.RangeIndex(1), sequences=[])
 
 
 # -- the expert -------------------------------------------------------------------------------
