@@ -35,9 +35,9 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
         "auto": each column of arrays is a modality, numeric columns group by the text before the
         first ``__``. A mapping names columns, prefixes or slices; others aren't used.
     encoder : {"auto", "gru", "tcn", "transformer", "mlp"} or mapping, default="auto"
-        How series are read; "mlp" reads the summary alone. "auto": "gru" where half of a series'
-        steps or more were observed, else "mlp". A mapping says it per modality, and ``"cnn"``
-        there makes arrays (H, W) images; arrays (H, W, 3) always are.
+        How series are read; "mlp" reads the summary alone. "auto": "gru" where nine tenths
+        of a series or more were observed, else "mlp". A mapping says it per modality, and
+        ``"cnn"`` there makes arrays (H, W) images; arrays (H, W, 3) always are.
     d_model : int, default=48
         Width of each modality's vector. Published: 128; narrower did as well on 3,200 stays.
     encoder_width : int, default=16
