@@ -24,7 +24,7 @@ from medfusion_sdk.metrics import macro_auroc_scorer
 from medfusion_sdk.model_selection import MultilabelStratifiedGroupKFold
 
 GRID = {"alpha": [1.0, 10.0], "path_weight": [0.0, 1.0]}
-EPOCHS = 6
+EPOCHS = 3
 PRODUCTS, WIDTH = 60, 1024
 MOST_TIME = 1.2
 
