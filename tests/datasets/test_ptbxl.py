@@ -118,4 +118,6 @@ def test_bundled_data_stay_small_and_carry_their_licence():
     folder = Path(medfusion_sdk.datasets.__file__).parent / "data"
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 4e6
     assert (folder / "CC-BY-4.0.txt").read_text(encoding="utf-8").startswith("Creative Commons")
-    assert {path.parent.name for path in folder.rglob("README.md")} == {"ptbxl", "heart_failure"}
+    told = {path.parent.name for path in folder.rglob("README.md")}
+    assert told == {"ptbxl", "heart_failure", "physionet2012"}
+    assert len(list((folder / "physionet2012").iterdir())) == 1  # told of, not bundled
