@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -46,7 +47,7 @@ class AMFNTraining(NamedTuple):
     lambda_rec: float = 0.0
 
 
-class _Ensemble(nn.Module):
+class _Ensemble(nn.Module, ABC):
     """Networks trained side by side on the same batches; each step costs the sum of theirs.
 
     Parameters
@@ -66,9 +67,9 @@ class _Ensemble(nn.Module):
         )
         self.generator: torch.Generator | None = None  # seeded by the training engine
 
+    @abstractmethod
     def member_loss(self, scored: Scored, batch: dict[str, Tensor], weight: Tensor) -> Tensor:
         """Task loss of one network, averaged over the rows."""
-        raise NotImplementedError
 
     def loss(self, batch: dict[str, Tensor], sample_weight: Tensor | None) -> dict[str, Tensor]:
         """Training loss of a batch.

@@ -8,34 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medfusion_sdk import DualAdapterClassifier
-from medfusion_sdk.datasets import load_ptbxl
 from medfusion_sdk.estimators._occlusion import occlude
-
-
-def dual(**parameters):
-    quick = {"backbone": "standin-text", "max_epochs": 2, "random_state": 0}
-    return DualAdapterClassifier(**quick | parameters)
-
-
-@pytest.fixture(scope="module")
-def records():
-    X, y = load_ptbxl(return_X_y=True)
-    return X[["ecg", "report"]].head(30), y["NORM"].head(30).to_numpy()
-
-
-@pytest.fixture(scope="module")
-def fitted(records):
-    return dual().fit(*records)
-
-
-@pytest.fixture(scope="module")
-def published(records):
-    """The paper's own reading of signals, on short ones."""
-    X, y = records
-    X = X.assign(ecg=[signal[:, :200] for signal in X["ecg"]])
-    model = dual(signal_encoder="cnn", adapter_layers=1, path_weight=0.0, alpha=0.0, probe=False)
-    return model.fit(X, y), X
 
 
 @pytest.mark.parametrize("kind", ["frozen", "published"])
