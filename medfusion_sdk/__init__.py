@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
+    from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
@@ -49,6 +50,7 @@ __all__ = [
     "SignalEncoder",
     "SkipMissing",
     "SmallMultimodalClassifier",
+    "TGMMClassifier",
     "TextEncoder",
     "datasets",
     "exceptions",
@@ -78,6 +80,7 @@ _HOME = {
     "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
+    "TGMMClassifier": "estimators.tgmm_classifier",
     "TextEncoder": "encoders.text",
     "datasets": "datasets",
     "exceptions": "exceptions",

@@ -199,8 +199,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _predict(self, X: Any) -> dict[str, np.ndarray]:
         """Run the network over a table; every output, row by row."""
-        from medfusion_sdk.training import predict_batches
-
         check_is_fitted(self, "state_")
         raw, X = X, self._validate(X)
         absent = self._absent(X) if len(X) > 1 else []  # one patient alone often lacks something
@@ -210,11 +208,15 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
                 ModalityWarning,
                 stacklevel=3,
             )
-        network = self._network()
-        inputs = self._inputs(X, row_labels(raw))
+        return self._outputs(X, row_labels(raw))
+
+    def _outputs(self, X: Any, rows: pd.Index) -> dict[str, np.ndarray]:
+        """Run the network over a validated table."""
+        from medfusion_sdk.training import predict_batches
+
         return predict_batches(
-            network.predict,
-            inputs,
+            self._network().predict,
+            self._inputs(X, rows),
             batch_size=self._predict_rows if self.batch_size == "auto" else self.batch_size,
             device=self.device,
         )
