@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival._times import SurvivalTimes
 
-__all__ = ["BaselineHazard", "StepFunction", "kaplan_meier"]
+__all__ = ["BaselineHazard", "StepFunction", "censoring_curve", "kaplan_meier"]
 
 
 class StepFunction:
@@ -106,9 +106,26 @@ def kaplan_meier(y: Any, *, sample_weight: ArrayLike | None = None) -> StepFunct
 
 
 def censoring_curve(y: Any) -> StepFunction:
-    """Estimate the share of patients still followed over time, as if events were censorings.
+    """Estimate the share of patients still followed over time: Kaplan-Meier of the censoring.
 
-    Where both happen at one time, events come first: they aren't at risk of censoring any more.
+    Where an event and a censoring share a time, the event comes first: who had it isn't at risk
+    of censoring any more.
+
+    Parameters
+    ----------
+    y : structured array, DataFrame or array-like of shape (n, 2)
+        Event and time, in any form that :meth:`SurvivalTimes.of` takes.
+
+    Returns
+    -------
+    StepFunction
+        Over all times of `y`.
+
+    Examples
+    --------
+    >>> from medfusion_sdk.survival import censoring_curve, survival_target
+    >>> censoring_curve(survival_target([1, 0, 1, 0], [1, 2, 2, 4])).y
+    array([1. , 0.5, 0. ])
     """
     counts = _count(SurvivalTimes.of(y), None)
     at_risk = counts.at_risk - counts.events
