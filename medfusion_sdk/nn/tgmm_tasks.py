@@ -97,7 +97,8 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``target``: class positions, -1 where unknown; or 0/1 labels.
+            With ``target``: class positions, -1 where unknown; or 0/1 labels. And, where
+            there is an expert, ``expert`` (B, C): scores that the head adds to.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -111,7 +112,7 @@ class DiagnosisHead(Head):
             Mean over the rows with a label.
         """
         target = batch["target"]
-        logits = self.scores(vector)
+        logits = self._logits(vector, batch)
         if self.multilabel:
             return labelled_mean(classification_loss(logits, target), weight)
         known = target >= 0
@@ -134,8 +135,12 @@ class DiagnosisHead(Head):
         dict of Tensor
             ``logits`` and ``proba``, of shape (B, C).
         """
-        logits = self.scores(vector)
+        logits = self._logits(vector, batch)
         return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
+
+    def _logits(self, vector: Tensor, batch: Batch) -> Tensor:
+        logits = self.scores(vector)
+        return logits + batch["expert"] if "expert" in batch else logits
 
 
 class PrognosisHead(Head):
