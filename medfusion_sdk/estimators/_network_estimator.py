@@ -90,9 +90,7 @@ class TrainingTable:
         """
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         given = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingTable(
-            X, self.targets.take(rows), self.weight[rows], self.rows[rows], given
-        )
+        return TrainingTable(X, self.targets.take(rows), self.weight[rows], self.rows[rows], given)
 
 
 @dataclass(frozen=True)
