@@ -97,8 +97,7 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``target``: class positions, -1 where unknown; or 0/1 labels. And, where
-            there is an expert, ``expert`` (B, C): scores that the head adds to.
+            With ``target``: class positions, -1 where unknown; or 0/1 labels.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -112,7 +111,7 @@ class DiagnosisHead(Head):
             Mean over the rows with a label.
         """
         target = batch["target"]
-        logits = self._logits(vector, batch)
+        logits = self.scores(vector)
         if self.multilabel:
             return labelled_mean(classification_loss(logits, target), weight)
         known = target >= 0
@@ -128,19 +127,24 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            What the network read.
+            What the network read. And, where there is an expert, its scores ``expert`` (B, C),
+            which are averaged with the head's: learnt apart, the two err in different ways,
+            while a head that was taught what the expert leaves over fitted its noise.
 
         Returns
         -------
         dict of Tensor
-            ``logits`` and ``proba``, of shape (B, C).
+            ``logits`` and ``proba``, of shape (B, C), and with an expert ``proba_network`` and
+            ``proba_expert``.
         """
-        logits = self._logits(vector, batch)
-        return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
-
-    def _logits(self, vector: Tensor, batch: Batch) -> Tensor:
-        logits = self.scores(vector)
-        return logits + batch["expert"] if "expert" in batch else logits
+        logits, parts = self.scores(vector), {}
+        if "expert" in batch:
+            both = {"network": logits, "expert": batch["expert"]}
+            parts = {
+                f"proba_{name}": probabilities(own, self.multilabel) for name, own in both.items()
+            }
+            logits = (logits + batch["expert"]) / 2
+        return {"logits": logits, "proba": probabilities(logits, self.multilabel), **parts}
 
 
 class PrognosisHead(Head):
