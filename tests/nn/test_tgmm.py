@@ -161,8 +161,7 @@ def test_mean_fusion_is_the_mean_of_projected_tokens(rows):
     np.testing.assert_allclose(vector.detach().numpy(), expected, atol=1e-12)
 
 
-def test_fusion_is_its_written_equations(rows):
-    batch, present = rows
+def test_fusion_is_its_written_equations():
     made = network(guidance="none").fusion
     torch.manual_seed(2)
     tokens, mask = torch.randn(1, 5, WIDTH).double(), torch.ones(1, 5, dtype=torch.bool)
