@@ -14,6 +14,8 @@ from medfusion_sdk import (
     AMFNRegressor,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
+    TGMMClassifier,
+    TGMMMultiTask,
 )
 
 ESTIMATORS = [
@@ -22,6 +24,8 @@ ESTIMATORS = [
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
+    TGMMClassifier(max_epochs=10, d_model=16),
+    TGMMMultiTask(max_epochs=10, d_model=16),
 ]
 
 
