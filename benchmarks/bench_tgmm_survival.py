@@ -35,7 +35,7 @@ from medfusion_sdk.metrics import concordance_index, score_table
 from medfusion_sdk.model_selection import EventStratifiedKFold
 from medfusion_sdk.survival import SurvivalTimes
 
-PARTITIONS = 3
+PARTITIONS = 5
 TARGETS = {"kirc": 0.74, "blca": 0.65}
 N_RESAMPLES = 300
 

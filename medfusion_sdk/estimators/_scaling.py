@@ -20,6 +20,9 @@ __all__ = ["BlockScaling"]
 # one column's spread is larger than one and dwarfs the median's.
 _TABLE_WIDTH = 32
 _DWARFS = 20.0
+# What "auto" clips at: on TCGA's expression it gains 0.02 to 0.04 of concordance, while the eleven
+# values of heart failure lose 0.005, their extremes being the patients' own.
+_CLIP = 3.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class BlockScaling:
         scaling: str | Mapping[str, str],
         rows: Sequence[Any] | None = None,
         token_shapes: Mapping[str, tuple[int, int]] | None = None,
-        clip: float | None = None,
+        clip: float | str | None = None,
     ) -> BlockScaling:
         """Learn the blocks of a table.
 
@@ -89,9 +92,10 @@ class BlockScaling:
         token_shapes : mapping of str to (int, int) or None, default=None
             Tokens and their width, of modalities that are sequences of tokens. Those of a
             modality are scaled alike, and have no indicators: what lacks is a token.
-        clip : float or None, default=None
+        clip : float, "auto" or None, default=None
             Values further from a column's median than this many robust standard deviations
-            (interquartile range / 1.349) count as that; None leaves them.
+            (interquartile range / 1.349) count as that; None leaves them. ``"auto"`` is 3 for
+            blocks of more than 32 columns, of which nobody looks at each, and None for others.
 
         Returns
         -------
@@ -175,7 +179,7 @@ def _expand(
 
 
 def _learn_columns(
-    values: np.ndarray, weight: np.ndarray, kind: str, clip: float | None
+    values: np.ndarray, weight: np.ndarray, kind: str, clip: float | str | None
 ) -> np.ndarray:
     """Bounds, mean and scale of a block's columns, NaN left out; shape (4, width).
 
@@ -184,8 +188,10 @@ def _learn_columns(
     low, high = np.full((2, values.shape[1]), [[-np.inf], [np.inf]])
     mean, spread = _mean_and_spread(values, weight)
     measured = kind == "feature" or (kind == "auto" and _are_measurements(spread))
+    if clip == "auto":
+        clip = _CLIP if values.shape[1] > _TABLE_WIDTH else None
     if clip is not None:
-        reach = clip * _robust_spread(values, weight, spread)
+        reach = float(clip) * _robust_spread(values, weight, spread)
         median = _quantiles(values, weight, [0.5])[0]
         low, high = median - reach, median + reach
         mean, spread = _mean_and_spread(np.clip(values, low, high), weight)

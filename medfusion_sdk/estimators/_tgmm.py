@@ -63,7 +63,7 @@ class TGMMBase(BlockTable):
     prompt_encoder: Any
     dropout: float
     modality_dropout: float
-    clip: float | None
+    clip: float | str | None
     task_weights: Mapping[str, float] | None = None
     modalities_: list[str]
     _token_shapes: dict[str, tuple[int, int]]

@@ -30,5 +30,5 @@ TGMM: Mapping[str, Allowed] = {
     "n_learned_tokens": Whole(least=1),
     "prompts": InstanceOf(str) | MappingTo(InstanceOf(str)) | NONE,
     "prompt_encoder": InstanceOf(str, PathLike),
-    "clip": Number(above=0) | NONE,
+    "clip": Number(above=0) | OneOf("auto") | NONE,
 }

@@ -98,3 +98,47 @@ def test_modality_without_a_training_row_is_named():
     X[:, :2] = np.nan
     with pytest.raises(ModalityError, match="ecg"):
         scaled(X, "feature")
+
+
+def clipped(X, clip, **options):
+    weight = options.pop("weight", np.ones(len(X)))
+    settings = {"feature_names": None, "modalities": "auto", "scaling": "feature"} | options
+    return BlockScaling.fit(X, weight, clip=clip, **settings)
+
+
+def test_clipping_is_at_robust_standard_deviations_from_the_median():
+    X = np.random.default_rng(0).normal(size=(401, 2)) * [1.0, 50.0]
+    X[0] = 1e6
+    fitted = clipped(X, 2.0)
+    first, median, third = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
+    reach = 2.0 * (third - first) / 1.349
+    np.testing.assert_allclose(fitted.high, median + reach, rtol=0.02)
+    np.testing.assert_allclose(fitted.low, median - reach, rtol=0.02, atol=0.5)
+    inside = np.clip(X, fitted.low, fitted.high)
+    expected = (inside - inside.mean(axis=0)) / inside.std(axis=0) / np.sqrt(2)
+    np.testing.assert_allclose(fitted.apply(X)[0], expected)
+
+
+def test_column_without_interquartile_range_is_clipped_by_its_spread():
+    X = np.zeros((100, 1))
+    X[:5] = 1.0
+    fitted = clipped(X, 3.0)
+    assert fitted.high[0] == pytest.approx(3 * X.std())
+
+
+def test_automatic_clipping_is_of_wide_blocks():
+    X = np.random.default_rng(0).normal(size=(50, 43))
+    blocks = {"labs": list(range(10)), "rna": list(range(10, 43))}
+    fitted = clipped(X, "auto", modalities=blocks)
+    assert np.isinf(fitted.high[:10]).all()
+    assert np.isfinite(fitted.high[10:]).all()
+
+
+def test_clipping_counts_a_row_of_weight_two_twice_and_ignores_holes():
+    X = values()[:, 2:]
+    weight = np.arange(len(X)) % 3 + 1
+    weighted = clipped(X, 2.0, weight=weight.astype(float))
+    repeated = clipped(np.repeat(X, weight, axis=0), 2.0)
+    for name in ("low", "high", "mean", "scale"):
+        np.testing.assert_allclose(getattr(weighted, name), getattr(repeated, name))
+    assert np.isfinite(weighted.high).all()

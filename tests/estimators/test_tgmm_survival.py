@@ -245,8 +245,9 @@ def test_score_is_the_concordance_index(data, fitted):
 )
 def test_network_alone_orders_unseen_patients(parameters):
     X, y = cohort(300)
-    model = TGMMSurvival(expert=False, max_epochs=40, d_model=16, random_state=0, **parameters)
-    assert model.fit(X[:200], y[:200]).score(X[200:], y[200:]) > 0.7
+    best = concordance_index(y[200:], (X["ecg__0"] + X["labs__0"])[200:])
+    model = TGMMSurvival(expert=False, random_state=0, **parameters).fit(X[:200], y[:200])
+    assert model.score(X[200:], y[200:]) > best - 0.06
 
 
 def test_expert_weighs_the_modalities_that_tell_something(data):
@@ -274,7 +275,7 @@ def test_outlying_values_do_not_carry_the_fit(data):
         risks = [quick(**parameters).fit(table, y).predict(X)[10:] for table in (X, wild)]
         return np.corrcoef(risks)[0, 1]
 
-    assert likeness() > 0.95 > likeness(clip=None)
+    assert likeness(clip=3.0) > 0.95 > likeness(clip=None)
 
 
 def test_absent_modality_counts_as_average_for_the_expert(fitted, data):
@@ -351,6 +352,7 @@ def test_explain_tells_gates_and_what_each_modality_adds(data, fitted):
         ({"ties": "exact"}, "ties"),
         ({"margin": 0}, "margin"),
         ({"clip": -1.0}, "clip"),
+        ({"clip": "never"}, "clip"),
         ({"expert": "maybe"}, "expert"),
         ({"n_heads": 3}, "n_heads"),
     ],
