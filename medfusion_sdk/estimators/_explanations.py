@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,7 +113,16 @@ def tidy(
     DataFrame
         Columns row, the axes' names, value.
     """
-    index = pd.MultiIndex.from_product([rows, *[list(names) for _, names in axes]])
-    frame = index.to_frame(index=False)
-    frame.columns = ["row", *[axis for axis, _ in axes]]
-    return frame.assign(value=np.asarray(values, dtype=np.float64).ravel())
+    # Not MultiIndex.from_product: a row of several levels is one label here, a tuple.
+    labels = [
+        rows.to_flat_index(),
+        *[pd.Index(list(names), tupleize_cols=False) for _, names in axes],
+    ]
+    sizes = [len(own) for own in labels]
+    columns = {}
+    for level, (name, own) in enumerate(
+        zip(["row", *[axis for axis, _ in axes]], labels, strict=True)
+    ):
+        inner, outer = math.prod(sizes[level + 1 :]), math.prod(sizes[:level])
+        columns[name] = own.take(np.tile(np.repeat(np.arange(len(own)), inner), outer))
+    return pd.DataFrame(columns).assign(value=np.asarray(values, dtype=np.float64).ravel())
