@@ -224,4 +224,4 @@ def _draw_nodes(
         out = place - middle
         side = "center" if abs(out[0]) < 0.1 else "left" if out[0] > 0 else "right"
         label = str(name) if weights is None or absent else f"{name}\n{weight:.2f}"
-        ax.text(*(place + [0.32, 0.46] * out), label, ha=side, va="center")
+        ax.text(*(place + [0.32, 0.5] * out), label, ha=side, va="center")
