@@ -24,7 +24,7 @@ _BOOSTING = {
     "max_leaf_nodes": 8,
     "min_samples_leaf": 20,
     "l2_regularization": 5.0,
-    "max_features": 0.3,
+    "max_features": 0.15,
     "max_bins": 63,
     "early_stopping": False,
 }

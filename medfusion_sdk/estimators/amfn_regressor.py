@@ -87,7 +87,7 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
     learning_rate : float, default=0.001
         Lowered to zero by a cosine.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows; "auto": 10, and at least 100 steps.
+        Passes over the rows; "auto": 10, and at least 250 steps.
     batch_size : int or "auto", default="auto"
         "auto": all rows in one step up to 64 rows, else 128.
     early_stopping : bool or "auto", default="auto"
