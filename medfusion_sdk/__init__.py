@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
+    from medfusion_sdk.readers.prefixes import make_prefixes
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
     from medfusion_sdk.tables import make_modality_transformer
 
@@ -57,6 +58,7 @@ __all__ = [
     "load_estimator",
     "make_forecast_windows",
     "make_modality_transformer",
+    "make_prefixes",
     "make_windows",
     "metrics",
     "model_selection",
@@ -86,6 +88,7 @@ _HOME = {
     "load_estimator": "persistence",
     "make_forecast_windows": "readers.windows",
     "make_modality_transformer": "tables",
+    "make_prefixes": "readers.prefixes",
     "make_windows": "readers.windows",
     "metrics": "metrics",
     "model_selection": "model_selection",

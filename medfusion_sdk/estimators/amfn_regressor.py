@@ -306,10 +306,12 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
         -------
         DataFrame
             As :meth:`AMFNClassifier.explain` has it, with ``mean``, ``std_data`` and ``std_model``
-            per target instead of probabilities and entropies, in the units of y.
+            per target instead of probabilities and entropies; these and ``contribution`` are in
+            the units of y.
         """
         out = self._predict(X)
         out["mean"] = out["mean"] * self.target_scale_ + self.target_mean_
+        out["contribution"] = out["contribution"] * self.target_scale_
         for part in ("data", "model"):
             out[f"std_{part}"] = np.sqrt(out[f"variance_{part}"]) * self.target_scale_
         told = {name: name for name in ("mean", "std_data", "std_model")}

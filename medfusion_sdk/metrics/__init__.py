@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from medfusion_sdk.metrics._auroc import macro_auroc, macro_auroc_scorer
 from medfusion_sdk.metrics._bootstrap import bootstrap_interval, paired_difference, score_table
+from medfusion_sdk.metrics._coverage import coverage_table
 from medfusion_sdk.metrics._resampling import Interval
 
 __all__ = [
     "Interval",
     "bootstrap_interval",
+    "coverage_table",
     "macro_auroc",
     "macro_auroc_scorer",
     "paired_difference",
