@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
     from medfusion_sdk.embedding_cache import EmbeddingCache
+    from medfusion_sdk.encoders.image import ImageEncoder
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
     from medfusion_sdk.encoders.series import SeriesPreprocessor
     from medfusion_sdk.encoders.signal import SignalEncoder
@@ -43,6 +44,7 @@ __all__ = [
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
     "EmbeddingCache",
+    "ImageEncoder",
     "LabTest",
     "LabTextEncoder",
     "SeriesPreprocessor",
@@ -72,6 +74,7 @@ _HOME = {
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",
+    "ImageEncoder": "encoders.image",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",
     "SeriesPreprocessor": "encoders.series",

@@ -31,16 +31,23 @@ class Precision:
         Its digest.
     device : torch.device
         Where it computes.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        The precision.
+    unchecked : bool
+        Whether :meth:`check` has still to compare it.
     """
 
     def __init__(self, dtype: str, *, name: str, fingerprint: str, device: torch.device) -> None:
         self._name = name
         self._key = (fingerprint, device)
-        self._unchecked = False
+        self.unchecked = False
         if dtype == "auto":
             verdict = _verdicts.get(self._key)
             self.dtype = verdict or fast_dtype(device)
-            self._unchecked = verdict is None and self.dtype is not torch.float32
+            self.unchecked = verdict is None and self.dtype is not torch.float32
         else:
             self.dtype = DTYPES[dtype]
 
@@ -58,9 +65,9 @@ class Precision:
         EncoderWarning
             If they differ.
         """
-        if not self._unchecked:
+        if not self.unchecked:
             return
-        self._unchecked = False
+        self.unchecked = False
         exact, fast = embed(torch.float32), embed(self.dtype)
         cosine = float(torch.nn.functional.cosine_similarity(exact, fast).min())
         if not cosine >= _LEAST_COSINE:  # also where it is NaN
