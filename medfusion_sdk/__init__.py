@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
+    from medfusion_sdk.encoders.video import VideoEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
     from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
@@ -52,6 +53,7 @@ __all__ = [
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TextEncoder",
+    "VideoEncoder",
     "datasets",
     "exceptions",
     "grid_events",
@@ -82,6 +84,7 @@ _HOME = {
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TextEncoder": "encoders.text",
+    "VideoEncoder": "encoders.video",
     "datasets": "datasets",
     "exceptions": "exceptions",
     "grid_events": "readers.events",

@@ -22,7 +22,7 @@ def load_base_model(folder: Path, what: str) -> nn.Module:
     Parameters
     ----------
     folder : Path
-        config.json and weights.
+        Model folder: config.json and weights.
     what : str
         What it is wanted as, for the message.
 

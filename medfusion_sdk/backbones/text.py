@@ -242,9 +242,23 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
+                folder, local_files_only=True, trust_remote_code=False, **_casing(folder)
             )
     except Exception as error:  # whatever a broken file makes transformers raise
         raise WeightsError(f"{folder}: the tokenizer can't be loaded: {error}") from error
     tokenizer.truncation_side = "right"
     return tokenizer
+
+
+def _casing(folder: Path) -> dict[str, bool]:
+    """Keep capitals where the vocabulary has them and nothing else is said.
+
+    A bare vocab.txt, as BioBERT and Bio_ClinicalBERT were published with, would be taken for an
+    uncased one; they were trained on texts with capitals.
+    """
+    vocabulary = folder / "vocab.txt"
+    settled = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    if settled or not vocabulary.is_file():
+        return {}
+    words = vocabulary.read_text(encoding="utf-8").splitlines()
+    return {"do_lower_case": False} if any(word[:1].isupper() for word in words) else {}

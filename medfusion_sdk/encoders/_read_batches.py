@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,16 +13,20 @@ from medfusion_sdk.exceptions import CellError
 if TYPE_CHECKING:
     import torch
 
-    from medfusion_sdk.encoders.base import _Run
-
 __all__ = ["encode_cells", "read_first"]
 
 Item = TypeVar("Item")
 
 
+class _Report(Protocol):
+    """Where bad cells go."""
+
+    def bad(self, position: int, error: CellError) -> None: ...
+
+
 def encode_cells(
     cells: Sequence[Any],
-    run: _Run,
+    run: _Report,
     *,
     read: Callable[[Any], Item],
     embed: Callable[[list[Item]], np.ndarray],
@@ -35,8 +39,8 @@ def encode_cells(
     ----------
     cells : sequence
         What the encoder was handed.
-    run : _Run
-        Where bad cells are reported.
+    run : object
+        Its method ``bad(position, error)`` is told of each bad cell.
     read : callable
         Cell to item; raises CellError for a bad one.
     embed : callable

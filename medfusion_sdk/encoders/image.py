@@ -18,6 +18,9 @@ from medfusion_sdk.readers.pixels import SCALES
 __all__ = ["ImageEncoder"]
 
 _CHECKED_IMAGES = 4
+# Patches in a batch: what a core's caches hold, and what fills a GPU.
+_CPU_TOKENS, _GPU_TOKENS = 1024, 32768
+_USUAL_PATCH = 16  # of a network that states none
 
 
 class ImageEncoder(BaseEncoder):
@@ -133,24 +136,38 @@ class ImageEncoder(BaseEncoder):
         return image_digest(cell)
 
     def _encode(self, cells: Sequence[Any], run: _Run) -> Iterator[tuple[list[int], np.ndarray]]:
-        from medfusion_sdk.encoders._image_embedder import ImageEmbedder
+        from medfusion_sdk.backbones.vision import borrow_vision_backbone
+        from medfusion_sdk.encoders._pixel_embedder import PixelEmbedder
 
         source = self._source()
-        embedder = ImageEmbedder(
-            self, source, pooling=self._pooling(), device=self.device, dtype=self.dtype
+        embedder = PixelEmbedder(
+            self,
+            source,
+            borrow_vision_backbone,
+            vector=self._pooling(),
+            device=self.device,
+            dtype=self.dtype,
         )
 
         def read(cell: Any) -> np.ndarray:
-            return embedder.prepare(read_image(cell, scale=self.scale))
+            return source.pixels.prepare(read_image(cell, scale=self.scale))
 
         if embedder.needs_check and (few := read_first(cells, read, _CHECKED_IMAGES)):
             embedder.check(few)
-        size = embedder.images_at_once if self.batch_size == "auto" else int(self.batch_size)
-        if source.pixels.shape is None:
-            size = 1  # each image keeps its proportions
+        size = self._images_at_once(source, embedder.device.type)
         yield from encode_cells(
             cells, run, read=read, embed=embedder, size=size, device=embedder.device
         )
+
+    def _images_at_once(self, source: VisionSource, device_type: str) -> int:
+        if source.pixels.shape is None:
+            return 1  # each image keeps its proportions
+        if self.batch_size != "auto":
+            return int(self.batch_size)
+        height, width = source.pixels.shape
+        patch = source.patch or _USUAL_PATCH
+        budget = _CPU_TOKENS if device_type == "cpu" else _GPU_TOKENS
+        return max(1, budget // ((height // patch) * (width // patch) + 1))
 
     def _source(self) -> VisionSource:
         return find_vision_source(
