@@ -178,3 +178,13 @@ def test_missing_weights_are_named():
 def test_parameters_that_do_not_go_with_it_are_refused(weights, parameters, message):
     with pytest.raises(ParameterError, match=message):
         SignalEncoder("st-mem", **({"weights": weights} | parameters)).fit([None])
+
+
+def test_embedding_of_what_it_sees_is_the_transform(weights, ecgs):
+    encoder = SignalEncoder("st-mem", weights=weights, source_fs=100).fit(ecgs)
+    views, beside = encoder.view_signals(ecgs)
+    assert views.shape == (4, 12, 2500)
+    assert encoder.sampling_rate == 250
+    np.testing.assert_allclose(
+        encoder.embed_views(views, beside), encoder.transform(ecgs), atol=1e-6
+    )
