@@ -16,7 +16,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
+    from medfusion_sdk import (
+        datasets,
+        exceptions,
+        inspection,
+        metrics,
+        model_selection,
+        survival,
+        testing,
+    )
     from medfusion_sdk.embedding_cache import EmbeddingCache
     from medfusion_sdk.encoders.image import ImageEncoder
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
+    from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
@@ -52,6 +61,7 @@ __all__ = [
     "SignalEncoder",
     "SkipMissing",
     "SmallMultimodalClassifier",
+    "TGMMClassifier",
     "TextEncoder",
     "VideoEncoder",
     "datasets",
@@ -65,6 +75,7 @@ __all__ = [
     "metrics",
     "model_selection",
     "save_estimator",
+    "survival",
     "testing",
 ]
 
@@ -83,6 +94,7 @@ _HOME = {
     "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
+    "TGMMClassifier": "estimators.tgmm_classifier",
     "TextEncoder": "encoders.text",
     "VideoEncoder": "encoders.video",
     "datasets": "datasets",
@@ -96,6 +108,7 @@ _HOME = {
     "metrics": "metrics",
     "model_selection": "model_selection",
     "save_estimator": "persistence",
+    "survival": "survival",
     "testing": "testing",
 }
 

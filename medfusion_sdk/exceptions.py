@@ -21,6 +21,7 @@ __all__ = [
     "DataFileNotFoundError",
     "DeviceError",
     "EncoderWarning",
+    "GateCollapseWarning",
     "ImageError",
     "MedFusionError",
     "MedFusionWarning",
@@ -183,3 +184,7 @@ class ModalityWarning(MedFusionWarning):
 
 class TrainingWarning(MedFusionWarning):
     """Training changed a setting to get through."""
+
+
+class GateCollapseWarning(TrainingWarning):
+    """A fusion's gates have come to trust one modality alone."""
