@@ -16,19 +16,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
+    from medfusion_sdk import (
+        datasets,
+        exceptions,
+        inspection,
+        metrics,
+        model_selection,
+        survival,
+        testing,
+    )
     from medfusion_sdk.embedding_cache import EmbeddingCache
+    from medfusion_sdk.encoders.image import ImageEncoder
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
     from medfusion_sdk.encoders.series import SeriesPreprocessor
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
+    from medfusion_sdk.encoders.video import VideoEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
     from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
+    from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.readers.prefixes import make_prefixes
@@ -44,13 +55,16 @@ __all__ = [
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
     "EmbeddingCache",
+    "ImageEncoder",
     "LabTest",
     "LabTextEncoder",
     "SeriesPreprocessor",
     "SignalEncoder",
     "SkipMissing",
     "SmallMultimodalClassifier",
+    "TGMMClassifier",
     "TextEncoder",
+    "VideoEncoder",
     "datasets",
     "exceptions",
     "grid_events",
@@ -63,6 +77,7 @@ __all__ = [
     "metrics",
     "model_selection",
     "save_estimator",
+    "survival",
     "testing",
 ]
 
@@ -74,13 +89,16 @@ _HOME = {
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",
+    "ImageEncoder": "encoders.image",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",
     "SeriesPreprocessor": "encoders.series",
     "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
+    "TGMMClassifier": "estimators.tgmm_classifier",
     "TextEncoder": "encoders.text",
+    "VideoEncoder": "encoders.video",
     "datasets": "datasets",
     "exceptions": "exceptions",
     "grid_events": "readers.events",
@@ -93,6 +111,7 @@ _HOME = {
     "metrics": "metrics",
     "model_selection": "model_selection",
     "save_estimator": "persistence",
+    "survival": "survival",
     "testing": "testing",
 }
 
