@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,15 @@ from medfusion_sdk.readers.cells import read_column
 from medfusion_sdk.readers.series import read_series
 from medfusion_sdk.tables import group_blocks
 
-__all__ = ["Layout", "find_layout", "read_cells", "read_images"]
+__all__ = [
+    "Layout",
+    "find_layout",
+    "numeric_columns",
+    "plain_table",
+    "read_cells",
+    "read_images",
+    "refuse_cells_in_blocks",
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,52 @@ class Layout:
         return [m for m, own in enumerate(self.kinds) if own == kind]
 
 
+def plain_table(X: Any) -> Any:
+    """Make what pandas holds as objects or in types of its own plain floats, where it is numbers.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        As the user gave it; it stays as it is.
+
+    Returns
+    -------
+    DataFrame or ndarray
+        A table with cells of arrays is a DataFrame, whatever it was: meta-estimators such as
+        bagging hand over arrays of objects.
+    """
+    if not isinstance(X, pd.DataFrame):
+        if not _holds_cells(X):
+            return X
+        X = pd.DataFrame(X)
+    X = X.infer_objects()
+    for i in numeric_columns(X):
+        if not isinstance(X.dtypes.iloc[i], np.dtype):
+            X.isetitem(i, X.iloc[:, i].to_numpy(np.float64, na_value=np.nan))
+    return X
+
+
+def _holds_cells(X: Any) -> bool:
+    objects = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.hasobject
+    return objects and any(isinstance(cell, np.ndarray | list) for cell in X.flat)
+
+
+def numeric_columns(X: pd.DataFrame) -> list[int]:
+    """Give the positions of the columns of numbers.
+
+    Parameters
+    ----------
+    X : DataFrame
+        A table.
+
+    Returns
+    -------
+    list of int
+        Positions.
+    """
+    return [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
+
+
 def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) -> Layout:
     """Find the modalities of a table.
 
@@ -77,12 +131,13 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     if not isinstance(X, pd.DataFrame):
         blocks = group_blocks(None, X.shape[1], modalities)
         return Layout(list(blocks), ["block"] * len(blocks), list(blocks.values()))
-    numeric = [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
+    numeric = numeric_columns(X)
     cells = {X.columns[i]: i for i in range(X.shape[1]) if i not in set(numeric)}
     wanted = {str(name): name for name in cells}
     given = [] if isinstance(modalities, str) else [str(name) for name in modalities]
     if not isinstance(modalities, str):
-        named = {k: v for k, v in modalities.items() if isinstance(v, str) and v in cells}
+        named = {k: v for k, v in modalities.items() if _is_column(v) and v in cells}
+        _refuse_lists_of_cells(modalities, cells)
         wanted = {str(name): column for name, column in named.items()}
         modalities = {str(k): v for k, v in modalities.items() if k not in named}
     found: list[tuple[int, str, str, Any]] = [
@@ -106,6 +161,48 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     if twice:
         raise ModalityError(f"{twice} are both a column of arrays and a prefix; rename one.")
     return Layout(names, kinds, places)
+
+
+def refuse_cells_in_blocks(X: pd.DataFrame, layout: Layout) -> None:
+    """Refuse a table that has something else where training had numbers.
+
+    Parameters
+    ----------
+    X : DataFrame
+        From :func:`plain_table`.
+    layout : Layout
+        Of the training table.
+
+    Raises
+    ------
+    CellError
+        Naming the first such cell.
+    """
+    numeric = set(numeric_columns(X))
+    for m in layout.of_kind("block"):
+        for position in set(layout.columns[m].tolist()) - numeric:
+            column = read_column(X.iloc[:, position])
+            for i in column.present:
+                cell = column.cells[i]
+                raise CellError(
+                    f"expected a number, as in training, found {type(cell).__name__} {cell!r:.40}."
+                ).located(column.rows[i], column.name)
+
+
+def _is_column(spec: Any) -> bool:
+    """Tell a column's name from a list of columns and from a slice."""
+    return isinstance(spec, Hashable) and not isinstance(spec, slice)
+
+
+def _refuse_lists_of_cells(modalities: Mapping[str, Any], cells: Mapping[Any, int]) -> None:
+    for name, spec in modalities.items():
+        listed = [] if _is_column(spec) or isinstance(spec, slice) else list(spec)
+        for column in listed:
+            if column in cells:
+                raise ModalityError(
+                    f"modality {name!r}: column {column!r} holds no numbers, and series and images "
+                    f"are a modality each: give the column's name alone, {{{name!r}: {column!r}}}."
+                )
 
 
 def _kind(column: pd.Series, is_image: bool) -> str:

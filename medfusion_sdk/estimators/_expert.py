@@ -15,6 +15,8 @@ from sklearn.ensemble import (
 )
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from medfusion_sdk.exceptions import ParameterError
+
 __all__ = ["Expert", "Forest", "fit_beside", "fit_expert"]
 
 _N_FOLDS = 5
@@ -324,13 +326,28 @@ def fit_beside(
         For rows to come.
     scores : ndarray of shape (n, n_outputs) or None
         Of all rows.
+
+    Raises
+    ------
+    ParameterError
+        If a class has fewer rows than there are folds.
     """
     if wanted is False or not x.shape[1] or (wanted == "auto" and not _suffices(y[learnt], kind)):
         return None, None
+    _require_classes(y[learnt], kind)
     expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)
     scores = expert.scores(x)
     scores[learnt] = own
     return expert, scores
+
+
+def _require_classes(y: np.ndarray, kind: str) -> None:
+    rarest = np.bincount(y).min() if kind == "classes" else len(y)
+    if rarest < _N_FOLDS:
+        raise ParameterError(
+            f"expert=True fits trees in {_N_FOLDS} folds, each with every class; of the rarest "
+            f'there are {rarest} training rows. expert="auto" goes without trees then.'
+        )
 
 
 def _suffices(y: np.ndarray, kind: str) -> bool:

@@ -228,9 +228,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _network(self) -> Any:
         """The fitted module, rebuilt from ``state_`` where it isn't at hand."""
         from medfusion_sdk.training import load_state
+        from medfusion_sdk.training.randomness import seeded_initialisation
 
         if getattr(self, "_module", None) is None:
-            module = self._build_network()
+            with seeded_initialisation(0):  # of weights that are replaced at once
+                module = self._build_network()
             load_state(module, self.state_)
             self._module = module.eval()
         return self._module

@@ -179,7 +179,11 @@ class AMFNNetwork(nn.Module):
             mapped = self.sequence_maps[kind](dropped)
             for g, m in enumerate(members):
                 parts[m].append(mapped[g])
-        return torch.stack([torch.stack(part).sum(0).relu() for part in parts], dim=1)
+        # Of a modality in which nothing varied in training, there is nothing to read.
+        nothing = batch["vector"].new_zeros(len(batch["vector"]), self.shape.fusion.d_model)
+        return torch.stack(
+            [torch.stack(part).sum(0).relu() if part else nothing for part in parts], dim=1
+        )
 
     def split_vectors(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
         """Part the vectors by modality.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -22,6 +23,10 @@ __all__ = ["AMFNTraining", "ClassificationTask", "RegressionTask"]
 _LEAST, _MOST = -8.0, 4.0
 _ZERO = math.log(_MOST / -_LEAST)
 _SLOPE = -_LEAST * _MOST / (_MOST - _LEAST)
+
+# Held while dropout is at work in a network that threads may share: they would draw from one
+# stream.
+_SAMPLING = threading.Lock()
 
 
 class AMFNTraining(NamedTuple):
@@ -127,17 +132,24 @@ class _Ensemble(nn.Module, ABC):
             or one has none. The sub-networks are the same for all rows and batches, so that a
             row's prediction is its own.
         """
-        found = []
-        for seed, network in enumerate(self.members):
-            dropping = [part for part in network.modules() if isinstance(part, SharedDropout)]
-            generator = torch.Generator()
-            generator.manual_seed(seed)
+        if not self.mc_samples:
+            return [network(batch, batch["present"]) for network in self.members]
+        with _SAMPLING:
+            return [one for seed in range(len(self.members)) for one in self._sample(seed, batch)]
+
+    def _sample(self, seed: int, batch: dict[str, Tensor]) -> list[Scored]:
+        """Score with sub-networks of one network; others mustn't use it meanwhile."""
+        network = self.members[seed]
+        dropping = [part for part in network.modules() if isinstance(part, SharedDropout)]
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+        for part in dropping:
+            part.generator, part.sampling = generator, True
+        try:
+            return [network(batch, batch["present"]) for _ in range(self.mc_samples)]
+        finally:
             for part in dropping:
-                part.generator, part.training = generator, self.mc_samples > 0
-            found += [network(batch, batch["present"]) for _ in range(max(1, self.mc_samples))]
-            for part in dropping:
-                part.training = False
-        return found
+                part.sampling = False
 
     def explained(self, found: list[Scored]) -> dict[str, Tensor]:
         """What fused the modalities, averaged over the networks.
