@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
+    from medfusion_sdk.estimators.tgmm_survival import TGMMSurvival
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.readers.prefixes import make_prefixes
@@ -63,6 +64,7 @@ __all__ = [
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TGMMClassifier",
+    "TGMMSurvival",
     "TextEncoder",
     "VideoEncoder",
     "datasets",
@@ -97,6 +99,7 @@ _HOME = {
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
+    "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
     "VideoEncoder": "encoders.video",
     "datasets": "datasets",
