@@ -32,6 +32,7 @@ __all__ = [
     "TrainingError",
     "TrainingWarning",
     "UnsavableModelError",
+    "VolumeError",
     "WeightsError",
     "WeightsNotFoundError",
 ]
@@ -94,6 +95,10 @@ def _rebuild_cell_error(kind: type[CellError], message: str, row: Any, column: A
 
 class SignalError(CellError):
     """A signal is unreadable, of the wrong shape, rate or leads, or holds unusable samples."""
+
+
+class VolumeError(CellError):
+    """A volume is unreadable, of the wrong shape or orientation, or holds unusable voxels."""
 
 
 class CellFileNotFoundError(CellError, FileNotFoundError):
