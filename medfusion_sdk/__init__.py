@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
+    from medfusion_sdk.encoders.volume import VolumeEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
     from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
@@ -50,6 +51,7 @@ __all__ = [
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TextEncoder",
+    "VolumeEncoder",
     "datasets",
     "exceptions",
     "grid_events",
@@ -79,6 +81,7 @@ _HOME = {
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TextEncoder": "encoders.text",
+    "VolumeEncoder": "encoders.volume",
     "datasets": "datasets",
     "exceptions": "exceptions",
     "grid_events": "readers.events",

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medfusion_sdk.backbones import m3d_clip
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
 from medfusion_sdk.backbones.text_source import TextSource
-from medfusion_sdk.backbones.weights import weight_files
+from medfusion_sdk.backbones.weights import read_json, weight_files
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
@@ -229,9 +230,15 @@ def _load(source: TextSource) -> TextBackbone:
         return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
 
 
+def _is_m3d_clip(folder: Path) -> bool:
+    return read_json(folder / "config.json").get("model_type") == m3d_clip.MODEL_TYPE
+
+
 def _load_model(folder: Path) -> nn.Module:
     from transformers import AutoModel
 
+    if _is_m3d_clip(folder):
+        return m3d_clip.load_language_tower(folder)
     safe = weight_files(folder)[0].name.startswith("model.safetensors")
     try:
         # transformers may draw weights before it reads them: not from the global generator.
@@ -263,12 +270,11 @@ def _load_model(folder: Path) -> nn.Module:
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, BertTokenizer
 
+    kind = BertTokenizer if _is_m3d_clip(folder) else AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above
         raise WeightsError(f"{folder}: the tokenizer can't be loaded: {error}") from error
     tokenizer.truncation_side = "right"
