@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
     from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
+    from medfusion_sdk.estimators.brain_adapter import BrainAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
@@ -41,6 +42,7 @@ __all__ = [
     "AMFNClassifier",
     "AMFNRegressor",
     "AdaCoMedClassifier",
+    "BrainAdapterClassifier",
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
     "EmbeddingCache",
@@ -71,6 +73,7 @@ _HOME = {
     "AMFNClassifier": "estimators.amfn_classifier",
     "AMFNRegressor": "estimators.amfn_regressor",
     "AdaCoMedClassifier": "estimators.adacomed",
+    "BrainAdapterClassifier": "estimators.brain_adapter",
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",

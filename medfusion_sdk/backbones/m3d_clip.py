@@ -24,7 +24,7 @@ __all__ = ["HUB_ID", "MODEL_TYPE", "NAME", "load_language_tower", "read_projecti
 #: What users call the published model, where it was published, and what its config.json calls it.
 NAME, HUB_ID, MODEL_TYPE = "m3d-clip", "GoodBaiBai88/M3D-CLIP", "m3d_clip"
 _LANGUAGE = "language_encoder."
-_PROJECTIONS = {"image": "mm_vision_proj.", "report": "mm_language_proj."}
+_PROJECTIONS = {"image": "mm_vision_proj.", "text": "mm_language_proj."}
 # As every BERT was published.
 _HEAD_WIDTH = 64
 
@@ -90,7 +90,7 @@ def read_projections(files: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
     Returns
     -------
     dict of str to dict of Tensor
-        ``image`` and ``report``, each with ``weight`` (width, width) and ``bias`` (width,); empty
+        ``image`` and ``text``, each with ``weight`` (width, width) and ``bias`` (width,); empty
         where the files hold none.
     """
     found = {name: read_tensors(files, prefix) for name, prefix in _PROJECTIONS.items()}

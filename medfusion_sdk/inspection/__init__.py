@@ -6,5 +6,12 @@ from medfusion_sdk.inspection.few_shot import FewShotDisplay
 from medfusion_sdk.inspection.gates import GateDisplay
 from medfusion_sdk.inspection.router import RouterDisplay
 from medfusion_sdk.inspection.signal_attribution import SignalAttributionDisplay
+from medfusion_sdk.inspection.volume_map import VolumeMapDisplay
 
-__all__ = ["FewShotDisplay", "GateDisplay", "RouterDisplay", "SignalAttributionDisplay"]
+__all__ = [
+    "FewShotDisplay",
+    "GateDisplay",
+    "RouterDisplay",
+    "SignalAttributionDisplay",
+    "VolumeMapDisplay",
+]

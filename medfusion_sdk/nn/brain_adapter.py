@@ -78,6 +78,9 @@ class BrainAdapterNetwork(nn.Module):
         keeping them.
     """
 
+    image_scale: Tensor
+    image_shift: Tensor
+
     def __init__(
         self,
         vision: nn.Module | None,
@@ -93,6 +96,9 @@ class BrainAdapterNetwork(nn.Module):
             shape.adapter, shape.volume_size, shape.target_size, shape.adapter_channels
         )
         widths = {"image": shape.image_width, "text": shape.text_width}
+        # Of the encoder's read-outs, learnt before training and fixed then.
+        self.register_buffer("image_scale", torch.ones(shape.image_width))
+        self.register_buffer("image_shift", torch.zeros(shape.image_width))
         kind = FixedLinear if shape.train_mode == "fpm" else nn.Linear
         self.projections = nn.ModuleDict(
             {name: kind(widths[name], shape.proj_dim) for name in shape.modalities}
@@ -148,12 +154,42 @@ class BrainAdapterNetwork(nn.Module):
         Tensor of shape (B, image_width)
             The encoder's read-outs; gradients flow through it to the adapter.
         """
+        return torch.addcmul(self.image_shift, self.image_scale, self.read_out(volumes))
+
+    def read_out(self, volumes: Tensor) -> Tensor:
+        """Run adapter and vision encoder, without the scaling of what they return.
+
+        Parameters
+        ----------
+        volumes : Tensor of shape (B, D, H, W)
+            As for :meth:`encode`.
+
+        Returns
+        -------
+        Tensor of shape (B, image_width)
+            The encoder's read-outs.
+        """
         assert self.vision is not None
         checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
         x = volumes[:, None].to(self.reference.dtype)
         x = checkpoint(self.adapter, x, use_reentrant=False) if checkpointed else self.adapter(x)
         states = self.vision(x, gradient_checkpointing=checkpointed)
         return pool_tokens(states, self.shape.image_pool)
+
+    def read_images(self, batch: Batch) -> Tensor:
+        """Run adapter and vision encoder on a batch whose rows all have an image.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            Rows.
+
+        Returns
+        -------
+        Tensor of shape (B, image_width)
+            The encoder's read-outs, unscaled.
+        """
+        return self.read_out(batch["image"])
 
     def _project(self, name: str, batch: Batch, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Project the rows that have a modality; the others get what stands for its absence."""

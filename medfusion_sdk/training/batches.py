@@ -1,16 +1,21 @@
-"""Batches as slices of tensors that already sit on the device: no loader, no collation."""
+"""Batches as slices of tensors that already sit on the device: no loader, no collation.
+
+What is too large for that comes as :class:`~medfusion_sdk.training.lazy.LazyRows`, which are sliced
+alike and read one batch ahead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from medfusion_sdk.exceptions import TrainingError
+from medfusion_sdk.training.lazy import LazyRows, one_ahead
 
-__all__ = ["Batch", "Batches", "move"]
+__all__ = ["Batch", "Batches", "move", "take"]
 
 
 class Batch(NamedTuple):
@@ -27,7 +32,7 @@ class Batches:
     Parameters
     ----------
     data : mapping of str to Tensor
-        Tensors of shape (n_rows, ...), all on one device.
+        Tensors of shape (n_rows, ...), or what is sliced and moved like them, all on one device.
     sample_weight : Tensor of shape (n_rows,) or None
         One weight per row.
     batch_size : int
@@ -54,25 +59,26 @@ class Batches:
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.generator is None or len(self) == 1:
-            yield from self._in_order()
-            return
-        device = next(iter(self.data.values())).device
-        order = torch.randperm(self.n_rows, generator=self.generator).to(device)
-        for rows in order.tensor_split(len(self)):
-            yield self._take(rows)
+        batches = map(self._take, self._rows())
+        lazy = any(isinstance(column, LazyRows) for column in self.data.values())
+        return one_ahead(batches) if lazy else batches
 
-    def _in_order(self) -> Iterator[Batch]:
+    def _rows(self) -> Iterator[Tensor | slice]:
+        if self.generator is not None and len(self) > 1:
+            device = next(iter(self.data.values())).device
+            order = torch.randperm(self.n_rows, generator=self.generator).to(device)
+            yield from order.tensor_split(len(self))
+            return
         stop = 0
         for part in range(len(self)):
             start, stop = stop, (part + 1) * self.n_rows // len(self)
-            yield self._take(slice(start, stop))
+            yield slice(start, stop)
 
     def _take(self, rows: Tensor | slice) -> Batch:
-        tensors = {name: _rows(tensor, rows) for name, tensor in self.data.items()}
+        tensors = take(self.data, rows)
         if self.sample_weight is None:
             return Batch(tensors, None, float(len(next(iter(tensors.values())))))
-        weight = _rows(self.sample_weight, rows)
+        weight = _chosen(self.sample_weight, rows)
         return Batch(tensors, weight, float(weight.sum()))
 
     def halve(self) -> None:
@@ -98,7 +104,26 @@ def move(data: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in data.items()}
 
 
-def _rows(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+def take(data: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Tensor]:
+    """Take rows of every tensor; what is lazy is read.
+
+    Parameters
+    ----------
+    data : mapping of str to Tensor
+        As for :class:`Batches`.
+    rows : Tensor of int64, or slice
+        Which.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Those rows.
+    """
+    chosen = {name: _chosen(tensor, rows) for name, tensor in data.items()}
+    return {name: c.load() if isinstance(c, LazyRows) else c for name, c in chosen.items()}
+
+
+def _chosen(tensor: Any, rows: Tensor | slice) -> Any:
     return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
 
 

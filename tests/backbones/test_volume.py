@@ -191,7 +191,7 @@ def test_language_tower_of_m3d_clip_is_a_text_model(folder):
 def test_projections_of_m3d_clip_are_read_where_there_are_any(folder, tmp_path):
     maps = read_projections(find_volume_source(folder).files)
     assert {name: {k: tuple(v.shape) for k, v in m.items()} for name, m in maps.items()} == {
-        name: {"weight": (64, 64), "bias": (64,)} for name in ("image", "report")
+        name: {"weight": (64, 64), "bias": (64,)} for name in ("image", "text")
     }
     torch.save(vision_tensors(), tmp_path / "tower.bin")
     assert read_projections([tmp_path / "tower.bin"]) == {}
