@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
     from medfusion_sdk.encoders.video import VideoEncoder
+    from medfusion_sdk.encoders.volume import VolumeEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
     from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
+    from medfusion_sdk.estimators.brain_adapter import BrainAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
@@ -53,6 +55,7 @@ __all__ = [
     "AMFNClassifier",
     "AMFNRegressor",
     "AdaCoMedClassifier",
+    "BrainAdapterClassifier",
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
     "EmbeddingCache",
@@ -67,6 +70,7 @@ __all__ = [
     "TGMMSurvival",
     "TextEncoder",
     "VideoEncoder",
+    "VolumeEncoder",
     "datasets",
     "exceptions",
     "grid_events",
@@ -88,6 +92,7 @@ _HOME = {
     "AMFNClassifier": "estimators.amfn_classifier",
     "AMFNRegressor": "estimators.amfn_regressor",
     "AdaCoMedClassifier": "estimators.adacomed",
+    "BrainAdapterClassifier": "estimators.brain_adapter",
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",
@@ -102,6 +107,7 @@ _HOME = {
     "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
     "VideoEncoder": "encoders.video",
+    "VolumeEncoder": "encoders.volume",
     "datasets": "datasets",
     "exceptions": "exceptions",
     "grid_events": "readers.events",

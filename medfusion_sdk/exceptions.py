@@ -35,6 +35,7 @@ __all__ = [
     "TrainingWarning",
     "UnsavableModelError",
     "VideoError",
+    "VolumeError",
     "WeightsError",
     "WeightsNotFoundError",
 ]
@@ -105,6 +106,10 @@ class ImageError(CellError):
 
 class VideoError(CellError):
     """A video is unreadable, of the wrong shape, or holds values that aren't grey or colour."""
+
+
+class VolumeError(CellError):
+    """A volume is unreadable, of the wrong shape or orientation, or holds unusable voxels."""
 
 
 class CellFileNotFoundError(CellError, FileNotFoundError):

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medfusion_sdk.backbones import m3d_clip
 from medfusion_sdk.backbones.hugging_face import load_base_model, quiet_transformers
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
 from medfusion_sdk.backbones.text_source import TextSource
+from medfusion_sdk.backbones.weights import read_json
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
@@ -226,7 +228,13 @@ def _load(source: TextSource) -> TextBackbone:
     return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
 
 
+def _is_m3d_clip(folder: Path) -> bool:
+    return read_json(folder / "config.json").get("model_type") == m3d_clip.MODEL_TYPE
+
+
 def _load_model(folder: Path) -> nn.Module:
+    if _is_m3d_clip(folder):
+        return m3d_clip.load_language_tower(folder)
     model: Any = load_base_model(folder, "a text model")
     # Its output would be thrown away.
     if getattr(model, "pooler", None) is not None:
@@ -237,11 +245,12 @@ def _load_model(folder: Path) -> nn.Module:
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, BertTokenizer
 
+    kind = BertTokenizer if _is_m3d_clip(folder) else AutoTokenizer
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer = kind.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, **_casing(folder)
             )
     except Exception as error:  # whatever a broken file makes transformers raise

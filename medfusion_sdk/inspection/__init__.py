@@ -11,6 +11,7 @@ from medfusion_sdk.inspection.modality_weights import ModalityWeightsDisplay
 from medfusion_sdk.inspection.over_time import explain_over_time
 from medfusion_sdk.inspection.router import RouterDisplay
 from medfusion_sdk.inspection.signal_attribution import SignalAttributionDisplay
+from medfusion_sdk.inspection.volume_map import VolumeMapDisplay
 from medfusion_sdk.inspection.weights_over_time import WeightsOverTimeDisplay
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ModalityWeightsDisplay",
     "RouterDisplay",
     "SignalAttributionDisplay",
+    "VolumeMapDisplay",
     "WeightsOverTimeDisplay",
     "explain_over_time",
 ]

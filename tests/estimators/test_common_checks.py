@@ -12,6 +12,7 @@ from medfusion_sdk import (
     AdaCoMedClassifier,
     AMFNClassifier,
     AMFNRegressor,
+    BrainAdapterClassifier,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
 )
@@ -22,6 +23,7 @@ ESTIMATORS = [
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
+    BrainAdapterClassifier(text_encoder="standin-text", proj_dim=64, learning_rate=5e-3),
 ]
 
 
