@@ -12,21 +12,21 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed
-from medfusion_sdk.estimators._amfn_parameters import AMFN
-from medfusion_sdk.estimators._amfn_reading import TableReading, TableValues
-from medfusion_sdk.estimators._amfn_table import (
-    Layout,
-    find_layout,
+from medfusion_sdk.estimators._amfn_checks import (
+    channel_names,
     numeric_columns,
     plain_table,
     refuse_cells_in_blocks,
+    refuse_other_channels,
 )
+from medfusion_sdk.estimators._amfn_parameters import AMFN
+from medfusion_sdk.estimators._amfn_reading import TableReading, TableValues
+from medfusion_sdk.estimators._amfn_table import Layout, absent_modalities, find_layout
 from medfusion_sdk.estimators._expert import Expert, fit_beside
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
 from medfusion_sdk.estimators._rows import refuse_infinity
 from medfusion_sdk.exceptions import DataError, ModalityError, ParameterError
-from medfusion_sdk.readers.cells import is_missing
 from medfusion_sdk.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class AMFNBase(NetworkEstimator):
     expert_: Expert | None
     modalities_: list[str]
     _reading: TableReading
+    _channels: dict[str, list[str]]
 
     # -- the table ----------------------------------------------------------------------------
 
@@ -118,17 +119,15 @@ class AMFNBase(NetworkEstimator):
             raise DataError(f"found no row in a table of shape {table.shape}; one is needed.")
         numbers = table.iloc[:, numeric_columns(table)]
         refuse_infinity(numbers.to_numpy(np.float64), numbers)
-        if not reset:
+        if reset:
+            self._channels = channel_names(X)
+        else:
             refuse_cells_in_blocks(table, self._reading.layout)
+            refuse_other_channels(X, self._channels)
         return table
 
     def _absent(self, X: Any) -> list[str]:
-        layout = self._reading.layout
-        return [
-            name
-            for name, kind, columns in zip(layout.names, layout.kinds, layout.columns, strict=True)
-            if not _is_there(X, kind, columns)
-        ]
+        return absent_modalities(X, self._reading.layout)
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -341,22 +340,6 @@ class AMFNBase(NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _is_there(X: Any, kind: str, columns: Any) -> bool:
-    if kind == "block":
-        block = X.iloc[:, columns] if isinstance(X, pd.DataFrame) else X[:, columns]
-        return bool(
-            np.asarray(block.notna() if hasattr(block, "notna") else ~np.isnan(block)).any()
-        )
-    return any(_observed(cell) for cell in X[columns])
-
-
-def _observed(cell: Any) -> bool:
-    try:
-        return not is_missing(cell) and not np.isnan(np.asarray(cell, dtype=float)).all()
-    except (TypeError, ValueError):
-        return True  # the reader says what is wrong with it
 
 
 def _stack(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

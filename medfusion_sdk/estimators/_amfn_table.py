@@ -9,20 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.estimators._amfn_checks import numeric_columns
 from medfusion_sdk.exceptions import CellError, ModalityError
-from medfusion_sdk.readers.cells import read_column
+from medfusion_sdk.readers.cells import is_missing, read_column
 from medfusion_sdk.readers.series import read_series
 from medfusion_sdk.tables import group_blocks
 
-__all__ = [
-    "Layout",
-    "find_layout",
-    "numeric_columns",
-    "plain_table",
-    "read_cells",
-    "read_images",
-    "refuse_cells_in_blocks",
-]
+__all__ = ["Layout", "absent_modalities", "find_layout", "read_cells", "read_images"]
 
 
 @dataclass(frozen=True)
@@ -57,52 +50,6 @@ class Layout:
             Positions.
         """
         return [m for m, own in enumerate(self.kinds) if own == kind]
-
-
-def plain_table(X: Any) -> Any:
-    """Make what pandas holds as objects or in types of its own plain floats, where it is numbers.
-
-    Parameters
-    ----------
-    X : DataFrame or ndarray
-        As the user gave it; it stays as it is.
-
-    Returns
-    -------
-    DataFrame or ndarray
-        A table with cells of arrays is a DataFrame, whatever it was: meta-estimators such as
-        bagging hand over arrays of objects.
-    """
-    if not isinstance(X, pd.DataFrame):
-        if not _holds_cells(X):
-            return X
-        X = pd.DataFrame(X)
-    X = X.infer_objects()
-    for i in numeric_columns(X):
-        if not isinstance(X.dtypes.iloc[i], np.dtype):
-            X.isetitem(i, X.iloc[:, i].to_numpy(np.float64, na_value=np.nan))
-    return X
-
-
-def _holds_cells(X: Any) -> bool:
-    objects = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.hasobject
-    return objects and any(isinstance(cell, np.ndarray | list) for cell in X.flat)
-
-
-def numeric_columns(X: pd.DataFrame) -> list[int]:
-    """Give the positions of the columns of numbers.
-
-    Parameters
-    ----------
-    X : DataFrame
-        A table.
-
-    Returns
-    -------
-    list of int
-        Positions.
-    """
-    return [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
 
 
 def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) -> Layout:
@@ -161,32 +108,6 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     if twice:
         raise ModalityError(f"{twice} are both a column of arrays and a prefix; rename one.")
     return Layout(names, kinds, places)
-
-
-def refuse_cells_in_blocks(X: pd.DataFrame, layout: Layout) -> None:
-    """Refuse a table that has something else where training had numbers.
-
-    Parameters
-    ----------
-    X : DataFrame
-        From :func:`plain_table`.
-    layout : Layout
-        Of the training table.
-
-    Raises
-    ------
-    CellError
-        Naming the first such cell.
-    """
-    numeric = set(numeric_columns(X))
-    for m in layout.of_kind("block"):
-        for position in set(layout.columns[m].tolist()) - numeric:
-            column = read_column(X.iloc[:, position])
-            for i in column.present:
-                cell = column.cells[i]
-                raise CellError(
-                    f"expected a number, as in training, found {type(cell).__name__} {cell!r:.40}."
-                ).located(column.rows[i], column.name)
 
 
 def _is_column(spec: Any) -> bool:
@@ -290,3 +211,38 @@ def read_images(
     for i, image in read.items():
         images[i] = image
     return images, present
+
+
+def absent_modalities(X: Any, layout: Layout) -> list[str]:
+    """Name the modalities that no row of a table has.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        Rows to predict.
+    layout : Layout
+        Of the training table.
+
+    Returns
+    -------
+    list of str
+        Names.
+    """
+    each = zip(layout.names, layout.kinds, layout.columns, strict=True)
+    return [name for name, kind, columns in each if not _is_there(X, kind, columns)]
+
+
+def _is_there(X: Any, kind: str, columns: Any) -> bool:
+    if kind == "block":
+        block = X.iloc[:, columns] if isinstance(X, pd.DataFrame) else X[:, columns]
+        return bool(
+            np.asarray(block.notna() if hasattr(block, "notna") else ~np.isnan(block)).any()
+        )
+    return any(_observed(cell) for cell in X[columns])
+
+
+def _observed(cell: Any) -> bool:
+    try:
+        return not is_missing(cell) and not np.isnan(np.asarray(cell, dtype=float)).all()
+    except (TypeError, ValueError):
+        return True  # the reader says what is wrong with it

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,14 @@ import pytest
 import torch
 from sklearn.ensemble import BaggingClassifier
 
-from medfusion_sdk import AMFNClassifier, AMFNRegressor, make_windows
+from medfusion_sdk import (
+    AMFNClassifier,
+    AMFNRegressor,
+    grid_events,
+    load_estimator,
+    make_windows,
+    save_estimator,
+)
 from medfusion_sdk.datasets import make_icu_cohort
 from medfusion_sdk.exceptions import CellError, DataError, ModalityError, ParameterError
 
@@ -97,6 +106,27 @@ def test_cell_of_another_kind_than_in_training_is_named(stays, fitted, column, c
     X.at[0, column] = cell
     with pytest.raises(CellError, match=complaint):
         fitted.predict(X)
+
+
+def test_channels_in_another_order_than_in_training_are_refused(stays, fitted):
+    cohort = make_icu_cohort(20, random_state=1)
+    groups = cohort.channels | {"vitals": ["MAP", "HR", "Temp"]}
+    statics = {"Age": "age", "Gender": "sex"}
+    there, _ = grid_events(cohort.events, groups, step=60, length=48, statics=statics)
+    with pytest.raises(
+        ModalityError, match=r"'vitals'.*\['MAP', 'HR', 'Temp'\], in training \['HR'"
+    ):
+        fitted.predict(there)
+    there.attrs.clear()  # a table that doesn't tell is taken at its word
+    assert fitted.predict(there).shape == (20,)
+    proba = load_saved(fitted).predict_proba(stays[0])
+    np.testing.assert_array_equal(proba, fitted.predict_proba(stays[0]))
+
+
+def load_saved(model):
+    with tempfile.TemporaryDirectory() as folder:
+        save_estimator(model, Path(folder) / "model")
+        return load_estimator(Path(folder) / "model")
 
 
 def test_table_without_rows_is_refused(stays, fitted):
