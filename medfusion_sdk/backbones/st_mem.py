@@ -167,7 +167,6 @@ class StMem(FrozenModule):
 
     def __init__(self, width: int, depth: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.depth = depth
         self.to_patch_embedding = nn.Sequential(
             nn.Unflatten(-1, (-1, PATCH)),
             nn.LayerNorm(PATCH),
@@ -177,9 +176,16 @@ class StMem(FrozenModule):
         self.pos_embedding = nn.Parameter(torch.empty(1, CROP // PATCH + 2, width))
         self.sep_embedding = nn.Parameter(torch.empty(width))
         self.lead_embeddings = nn.ParameterList(torch.empty(width) for _ in STANDARD_LEADS)
+        # Under the published names, which no list of modules has.
         for i in range(depth):
             self.add_module(f"block{i}", _Block(width, heads, hidden))
+        self._depth = depth
         self.norm = nn.LayerNorm(width)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer's blocks, in order."""
+        return [self.get_submodule(f"block{i}") for i in range(self._depth)]
 
     def tokens(self, crops: Tensor, leads: Sequence[int]) -> Tensor:
         """Compute the last block's state of every patch.
@@ -203,8 +209,8 @@ class StMem(FrozenModule):
         x = x + torch.stack([self.lead_embeddings[lead] for lead in leads]).unsqueeze(1)
         shape = x.shape
         x = x.flatten(1, 2)
-        for i in range(self.depth):
-            x = self.get_submodule(f"block{i}")(x)
+        for block in self.blocks:
+            x = block(x)
         return x.view(shape)[:, :, 1:-1]
 
     def forward(self, crops: Tensor, leads: Sequence[int]) -> Tensor:

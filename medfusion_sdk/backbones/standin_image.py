@@ -46,7 +46,7 @@ def describe_standin_image() -> dict[str, Any]:
     64
     """
     sizes = [_SEED, _SIZE, _PATCH, _WIDTH, _DEPTH, _HEADS, _HIDDEN]
-    recipe = json.dumps({"recipe": "image 1", "sizes": sizes})
+    recipe = json.dumps({"recipe": "image 2", "sizes": sizes})
     return {
         "name": "standin-image",
         "folder": None,
@@ -80,12 +80,7 @@ class StandInImage(nn.Module):
         super().__init__()
         self.patches = nn.Conv2d(3, _WIDTH, _PATCH, _PATCH)
         self.positions = nn.Parameter(torch.empty((_SIZE // _PATCH) ** 2, _WIDTH))
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                _WIDTH, _HEADS, _HIDDEN, dropout=0.0, batch_first=True, norm_first=True
-            )
-            for _ in range(_DEPTH)
-        )
+        self.layers = nn.ModuleList(_Layer() for _ in range(_DEPTH))
         self.norm = nn.LayerNorm(_WIDTH)
 
     def forward(self, pixel_values: Tensor) -> SimpleNamespace:
@@ -105,3 +100,25 @@ class StandInImage(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return SimpleNamespace(last_hidden_state=self.norm(x), pooler_output=None)
+
+
+class _Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
+        self.query = nn.Linear(_WIDTH, _WIDTH)
+        self.key = nn.Linear(_WIDTH, _WIDTH)
+        self.value = nn.Linear(_WIDTH, _WIDTH)
+        self.out = nn.Linear(_WIDTH, _WIDTH)
+        self.widen = nn.Linear(_WIDTH, _HIDDEN)
+        self.narrow = nn.Linear(_HIDDEN, _WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        heads = [
+            part(normed).unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        ]
+        mixed = nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        x = x + self.out(mixed)
+        return x + self.narrow(nn.functional.gelu(self.widen(self.norm2(x))))

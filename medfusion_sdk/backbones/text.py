@@ -127,15 +127,32 @@ class TextBackbone(FrozenModule):
             True where a token is.
         """
         lengths = torch.tensor([len(ids) for ids in token_ids])
-        longest = int(lengths.max())
-        mask = torch.arange(longest) < lengths[:, None]
-        ids = torch.full((len(token_ids), longest), self._pad_token())
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.zeros(mask.shape, dtype=torch.long)
         ids[mask] = torch.tensor([token for tokens in token_ids for token in tokens])
         ids, mask = ids.to(self.device), mask.to(self.device)
+        return self.states(ids, mask), mask
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Compute the last layer's state of every token of padded texts.
+
+        Parameters
+        ----------
+        ids : Tensor of shape (batch, tokens), int64
+            Token ids; anything past a text's end.
+        mask : Tensor of shape (batch, tokens), bool
+            True where a token is.
+
+        Returns
+        -------
+        Tensor of shape (batch, tokens, width)
+            Rows past a text's end hold nothing of meaning.
+        """
+        ids = ids.masked_fill(~mask, self._pad_token())
         # Without a mask attention takes its fastest kernel.
-        attention = None if bool((lengths == longest).all()) else mask.long()
+        attention = None if bool(mask.all()) else mask.long()
         output = self.model(input_ids=ids, attention_mask=attention, return_dict=True)
-        return output.last_hidden_state, mask
+        return output.last_hidden_state
 
     def _pad_token(self) -> int:
         # RoBERTa tells padding from text by this id, so the model's own comes first. A decoder
