@@ -16,13 +16,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
+    from medfusion_sdk import (
+        datasets,
+        exceptions,
+        inspection,
+        metrics,
+        model_selection,
+        survival,
+        testing,
+    )
     from medfusion_sdk.embedding_cache import EmbeddingCache
+    from medfusion_sdk.encoders.image import ImageEncoder
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
     from medfusion_sdk.encoders.series import SeriesPreprocessor
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
+    from medfusion_sdk.encoders.video import VideoEncoder
     from medfusion_sdk.encoders.volume import VolumeEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
@@ -31,8 +41,10 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
+    from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
+    from medfusion_sdk.readers.prefixes import make_prefixes
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
     from medfusion_sdk.tables import make_modality_transformer
 
@@ -46,13 +58,16 @@ __all__ = [
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
     "EmbeddingCache",
+    "ImageEncoder",
     "LabTest",
     "LabTextEncoder",
     "SeriesPreprocessor",
     "SignalEncoder",
     "SkipMissing",
     "SmallMultimodalClassifier",
+    "TGMMClassifier",
     "TextEncoder",
+    "VideoEncoder",
     "VolumeEncoder",
     "datasets",
     "exceptions",
@@ -61,10 +76,12 @@ __all__ = [
     "load_estimator",
     "make_forecast_windows",
     "make_modality_transformer",
+    "make_prefixes",
     "make_windows",
     "metrics",
     "model_selection",
     "save_estimator",
+    "survival",
     "testing",
 ]
 
@@ -77,13 +94,16 @@ _HOME = {
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",
+    "ImageEncoder": "encoders.image",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",
     "SeriesPreprocessor": "encoders.series",
     "SignalEncoder": "encoders.signal",
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
+    "TGMMClassifier": "estimators.tgmm_classifier",
     "TextEncoder": "encoders.text",
+    "VideoEncoder": "encoders.video",
     "VolumeEncoder": "encoders.volume",
     "datasets": "datasets",
     "exceptions": "exceptions",
@@ -92,10 +112,12 @@ _HOME = {
     "load_estimator": "persistence",
     "make_forecast_windows": "readers.windows",
     "make_modality_transformer": "tables",
+    "make_prefixes": "readers.prefixes",
     "make_windows": "readers.windows",
     "metrics": "metrics",
     "model_selection": "model_selection",
     "save_estimator": "persistence",
+    "survival": "survival",
     "testing": "testing",
 }
 

@@ -61,6 +61,7 @@ class BlockScaling:
         modalities: str | Mapping[str, Any],
         scaling: str | Mapping[str, str],
         rows: Sequence[Any] | None = None,
+        token_shapes: Mapping[str, tuple[int, int]] | None = None,
     ) -> BlockScaling:
         """Learn the blocks of a table.
 
@@ -80,6 +81,9 @@ class BlockScaling:
             measurements and ``"block"`` for embeddings.
         rows : sequence or None, default=None
             Labels of the rows, for messages; None for their positions.
+        token_shapes : mapping of str to (int, int) or None, default=None
+            Tokens and their width, of modalities that are sequences of tokens. Those of a
+            modality are scaled alike, and have no indicators: what lacks is a token.
 
         Returns
         -------
@@ -95,17 +99,23 @@ class BlockScaling:
                 f"modalities {never} are missing in every training row: nothing can be learnt "
                 "about them. Leave them out of `modalities`, or drop their columns."
             )
+        tokens = token_shapes or {}
         indicators = {
-            name: columns[np.isnan(X[np.ix_(present[:, m], columns)]).any(axis=0)]
+            name: columns[:0]
+            if name in tokens
+            else columns[np.isnan(X[np.ix_(present[:, m], columns)]).any(axis=0)]
             for m, (name, columns) in enumerate(blocks.items())
         }
         means, scales = [], []
         for m, name in enumerate(blocks):
             values = _expand(X, blocks[name], indicators[name], present[:, m])
             kind = scaling if isinstance(scaling, str) else scaling.get(name, "auto")
-            mean, scale = _centre_and_scale(values, weight, kind)
-            means.append(mean)
-            scales.append(scale)
+            n_tokens, width = tokens.get(name, (1, values.shape[1]))
+            mean, scale = _centre_and_scale(
+                values.reshape(-1, width), np.repeat(weight, n_tokens), kind
+            )
+            means.append(np.tile(mean, n_tokens))
+            scales.append(np.tile(scale, n_tokens))
         return cls(blocks, indicators, np.concatenate(means), np.concatenate(scales))
 
     def apply(

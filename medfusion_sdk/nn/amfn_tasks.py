@@ -151,14 +151,19 @@ class _Ensemble(nn.Module, ABC):
         -------
         dict of Tensor
             ``gate`` (B, M), ``attention`` (B, H, M, M), ``graph`` (B, M, M), ``fusion`` (B, M),
-            and ``embedding`` (B, E), the networks' read-outs end to end.
+            ``contribution`` (B, M, n_outputs) to the scores, and ``embedding`` (B, E), the
+            networks' read-outs end to end.
         """
         told = {
             name: torch.stack([getattr(one.fused, name) for one in found]).mean(dim=0)
             for name in ("gate", "attention", "graph", "fusion")
         }
-        own = [one.embedding for one in found[:: max(1, self.mc_samples)]]
-        return {"embedding": torch.cat(own, dim=1), **told}
+        passes = max(1, self.mc_samples)
+        networks: list[Any] = [one for one in self.members for _ in range(passes)]
+        added = [one.contributions(own) for one, own in zip(networks, found, strict=True)]
+        contribution = torch.stack(added).mean(dim=0)
+        embedding = torch.cat([one.embedding for one in found[::passes]], dim=1)
+        return {"embedding": embedding, "contribution": contribution, **told}
 
 
 class ClassificationTask(_Ensemble):
@@ -313,17 +318,19 @@ class RegressionTask(_Ensemble):
         dict of Tensor
             ``mean`` (B, K) over networks and passes; ``variance_data`` (B, K): the mean of the
             predicted variances; ``variance_model`` (B, K): the variance of the predicted means.
-            And what :meth:`explained` has.
+            And what :meth:`explained` has; ``contribution`` (B, M, K) is to the means.
         """
         found = self.run(batch)
         each = [self._mean_and_variance(one, batch) for one in found]
         means = torch.stack([mean for mean, _ in each])
         variances = torch.stack([log_variance.exp() for _, log_variance in each])
+        told = self.explained(found)
         return {
             "mean": means.mean(dim=0),
             "variance_data": variances.mean(dim=0),
             "variance_model": means.var(dim=0, correction=0),
-            **self.explained(found),
+            **told,
+            "contribution": told["contribution"].chunk(2, dim=2)[0],  # to the means
         }
 
 

@@ -6,7 +6,7 @@ alike and read one batch ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +40,9 @@ class Batches:
         with a single row.
     generator : torch.Generator or None, default=None
         Shuffles the rows anew for each pass. None, or a single batch, leaves their order alone.
+    stratify : str or None, default=None
+        Name of a tensor of shape (n_rows,). Each batch gets its share of the rows of each of its
+        values, within one row: events, say, without which a batch of survival times tells nothing.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class Batches:
         sample_weight: Tensor | None,
         batch_size: int,
         generator: torch.Generator | None = None,
+        stratify: str | None = None,
     ) -> None:
         self.data = dict(data)
         self.sample_weight = sample_weight
         self.n_rows = _common_length(self.data, sample_weight)
         self.batch_size = min(batch_size, self.n_rows)
         self.generator = generator
+        self.stratify = stratify
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_size)
@@ -64,11 +69,23 @@ class Batches:
         return one_ahead(batches) if lazy else batches
 
     def _rows(self) -> Iterator[Tensor | slice]:
-        if self.generator is not None and len(self) > 1:
-            device = next(iter(self.data.values())).device
-            order = torch.randperm(self.n_rows, generator=self.generator).to(device)
-            yield from order.tensor_split(len(self))
+        if len(self) == 1 or (self.generator is None and self.stratify is None):
+            yield from self._in_order()
             return
+        order = torch.arange(self.n_rows)
+        if self.generator is not None:
+            order = torch.randperm(self.n_rows, generator=self.generator)
+        device = next(iter(self.data.values())).device
+        yield from self._parts(order.to(device))
+
+    def _parts(self, order: Tensor) -> Sequence[Tensor]:
+        if self.stratify is None:
+            return order.tensor_split(len(self))
+        # Sorted by stratum, rows go to the batches in turn, like cards.
+        order = order[torch.argsort(self.data[self.stratify][order], stable=True)]
+        return [order[part :: len(self)] for part in range(len(self))]
+
+    def _in_order(self) -> Iterator[slice]:
         stop = 0
         for part in range(len(self)):
             start, stop = stop, (part + 1) * self.n_rows // len(self)
