@@ -97,8 +97,7 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``target``: class positions, -1 where unknown; or 0/1 labels. And, where
-            there is an expert, ``expert`` (B, C): scores that the head adds to.
+            With ``target``: class positions, -1 where unknown; or 0/1 labels.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -112,7 +111,7 @@ class DiagnosisHead(Head):
             Mean over the rows with a label.
         """
         target = batch["target"]
-        logits = self._logits(vector, batch)
+        logits = self.scores(vector)
         if self.multilabel:
             return labelled_mean(classification_loss(logits, target), weight)
         known = target >= 0
@@ -128,19 +127,24 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            What the network read.
+            What the network read. And, where there is an expert, its scores ``expert`` (B, C),
+            which are averaged with the head's: learnt apart, the two err in different ways,
+            while a head that was taught what the expert leaves over fitted its noise.
 
         Returns
         -------
         dict of Tensor
-            ``logits`` and ``proba``, of shape (B, C).
+            ``logits`` and ``proba``, of shape (B, C), and with an expert ``proba_network`` and
+            ``proba_expert``.
         """
-        logits = self._logits(vector, batch)
-        return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
-
-    def _logits(self, vector: Tensor, batch: Batch) -> Tensor:
-        logits = self.scores(vector)
-        return logits + batch["expert"] if "expert" in batch else logits
+        logits, parts = self.scores(vector), {}
+        if "expert" in batch:
+            both = {"network": logits, "expert": batch["expert"]}
+            parts = {
+                f"proba_{name}": probabilities(own, self.multilabel) for name, own in both.items()
+            }
+            logits = (logits + batch["expert"]) / 2
+        return {"logits": logits, "proba": probabilities(logits, self.multilabel), **parts}
 
 
 class PrognosisHead(Head):
@@ -236,6 +240,8 @@ class TGMMTasks(nn.Module):
         Probability that a training step goes without a modality.
     alpha : float, default=0.0
         L2 penalty on the weights, divided by the number of training rows.
+    task_weights : mapping of str to float or None, default=None
+        What each task's loss counts; one where nothing else is said.
     """
 
     def __init__(
@@ -245,12 +251,14 @@ class TGMMTasks(nn.Module):
         *,
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
+        task_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.modality_dropout = modality_dropout
         self.alpha = alpha
+        self.task_weights = dict(task_weights or {})
         self.generator: torch.Generator | None = None  # seeded by the training engine
 
     def loss(self, batch: Batch, sample_weight: Tensor | None) -> dict[str, Tensor]:
@@ -280,7 +288,8 @@ class TGMMTasks(nn.Module):
             )
             for task, head in self.heads.items()
         }
-        total = torch.stack(list(parts.values())).sum()
+        counted = [self.task_weights.get(task, 1.0) * part for task, part in parts.items()]
+        total = torch.stack(counted).sum()
         return {"loss": total + l2_penalty(self, self.alpha), **parts}
 
     def _reread(self, task: str, batch: Batch) -> Reread:
