@@ -5,12 +5,15 @@ from __future__ import annotations
 from medfusion_sdk.metrics._auroc import macro_auroc, macro_auroc_scorer
 from medfusion_sdk.metrics._bootstrap import bootstrap_interval, paired_difference, score_table
 from medfusion_sdk.metrics._resampling import Interval
+from medfusion_sdk.metrics._retrieval import lrap, recall_at_k
 
 __all__ = [
     "Interval",
     "bootstrap_interval",
+    "lrap",
     "macro_auroc",
     "macro_auroc_scorer",
     "paired_difference",
+    "recall_at_k",
     "score_table",
 ]
