@@ -16,7 +16,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medfusion_sdk import datasets, exceptions, inspection, metrics, model_selection, testing
+    from medfusion_sdk import (
+        datasets,
+        exceptions,
+        inspection,
+        metrics,
+        model_selection,
+        survival,
+        testing,
+    )
     from medfusion_sdk.embedding_cache import EmbeddingCache
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
     from medfusion_sdk.encoders.series import SeriesPreprocessor
@@ -63,6 +71,7 @@ __all__ = [
     "metrics",
     "model_selection",
     "save_estimator",
+    "survival",
     "testing",
 ]
 
@@ -93,6 +102,7 @@ _HOME = {
     "metrics": "metrics",
     "model_selection": "model_selection",
     "save_estimator": "persistence",
+    "survival": "survival",
     "testing": "testing",
 }
 

@@ -7,11 +7,13 @@ from medfusion_sdk.datasets._heart_failure import load_heart_failure
 from medfusion_sdk.datasets._icu_cohort import make_icu_cohort
 from medfusion_sdk.datasets._physionet2012 import load_physionet2012
 from medfusion_sdk.datasets._ptbxl import load_ptbxl
+from medfusion_sdk.datasets._tcga import load_tcga
 
 __all__ = [
     "load_heart_failure",
     "load_physionet2012",
     "load_ptbxl",
+    "load_tcga",
     "make_icu_cohort",
     "make_multimodal_cohort",
 ]

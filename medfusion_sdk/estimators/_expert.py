@@ -15,7 +15,7 @@ from sklearn.ensemble import (
 )
 from sklearn.model_selection import KFold, StratifiedKFold
 
-__all__ = ["Expert", "Forest", "fit_expert"]
+__all__ = ["Expert", "Forest", "fit_beside", "fit_expert"]
 
 _N_FOLDS = 5
 _BOOSTING = {
@@ -33,6 +33,8 @@ _EXTRA = {"n_estimators": 60, "min_samples_leaf": 5, "max_features": 0.2}
 _BOOSTING_SHARE = 0.7
 # A leaf of an extra tree can hold one class alone.
 _LEAST_SHARE = 1e-4
+# "auto" has an expert from here on: trees have little to learn from fewer.
+_ROWS, _CLASS_ROWS = 500, 20
 # Rows that go down all trees at a time.
 _CHUNK = 512
 
@@ -288,6 +290,55 @@ def fit_expert(
     for left_out, found in parts:
         scores[left_out] = found
     return expert, scores
+
+
+def fit_beside(
+    x: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    learnt: np.ndarray,
+    *,
+    wanted: bool | str,
+    kind: str,
+    seed: int,
+) -> tuple[Expert | None, np.ndarray | None]:
+    """Fit experts on some rows and score all of them, each by experts that haven't seen it.
+
+    Parameters
+    ----------
+    x, y, weight : ndarray
+        All rows; see :func:`fit_expert`.
+    learnt : ndarray of int
+        Positions of the rows to learn from.
+    wanted : bool or "auto"
+        Whether there is to be an expert; "auto" where there are 500 rows or more, and 20 of each
+        class.
+    kind : {"classes", "labels", "numbers"}
+        What y holds.
+    seed : int
+        All randomness follows from it.
+
+    Returns
+    -------
+    expert : Expert or None
+        For rows to come.
+    scores : ndarray of shape (n, n_outputs) or None
+        Of all rows.
+    """
+    if wanted is False or not x.shape[1] or (wanted == "auto" and not _suffices(y[learnt], kind)):
+        return None, None
+    expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)
+    scores = expert.scores(x)
+    scores[learnt] = own
+    return expert, scores
+
+
+def _suffices(y: np.ndarray, kind: str) -> bool:
+    """Whether there are rows enough for trees, of each class and for and against each label."""
+    if len(y) < _ROWS or kind == "numbers":
+        return len(y) >= _ROWS
+    counts = np.bincount(y) if kind == "classes" else np.concatenate([y.sum(0), (1 - y).sum(0)])
+    return bool(counts.min() >= _CLASS_ROWS)
 
 
 def _fit(

@@ -199,16 +199,20 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _predict(self, X: Any) -> dict[str, np.ndarray]:
         """Run the network over a table; every output, row by row."""
+        return self._outputs(self._checked(X), row_labels(X))
+
+    def _checked(self, X: Any) -> Any:
+        """Validate a table to predict on; warn of modalities that it lacks altogether."""
         check_is_fitted(self, "state_")
-        raw, X = X, self._validate(X)
+        X = self._validate(X)
         absent = self._absent(X) if len(X) > 1 else []  # one patient alone often lacks something
         if absent:
             warnings.warn(
                 f"no row has the modalities {absent}: predictions come from the others alone.",
                 ModalityWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return self._outputs(X, row_labels(raw))
+        return X
 
     def _outputs(self, X: Any, rows: pd.Index) -> dict[str, np.ndarray]:
         """Run the network over a validated table."""

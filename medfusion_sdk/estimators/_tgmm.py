@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,8 +15,11 @@ from medfusion_sdk.estimators._block_table import BlockTable
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
+from medfusion_sdk.estimators._tgmm_explanations import TaskOutput, drop_one, tgmm_explanation
 from medfusion_sdk.estimators._tgmm_parameters import TGMM
+from medfusion_sdk.estimators._tokens import check_token_shapes, token_mask
 from medfusion_sdk.exceptions import GateCollapseWarning, ParameterError
 
 if TYPE_CHECKING:
@@ -41,7 +45,8 @@ _COLLAPSED = 0.95
 class TGMMBase(BlockTable):
     """Reads a block table, embeds prompts, trains a network with a head for each task.
 
-    A subclass's fit calls :meth:`_learn` with the heads and their labels.
+    A subclass's fit calls :meth:`_learn` with the heads and their labels; ``_answers`` says what
+    each task's answer is.
     """
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**BlockTable._allowed, **TGMM}
@@ -61,6 +66,10 @@ class TGMMBase(BlockTable):
     modalities_: list[str]
     _token_shapes: dict[str, tuple[int, int]]
 
+    @abstractmethod
+    def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
+        """What each task answers, from the network's outputs."""
+
     # -- fitting ------------------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
@@ -68,23 +77,39 @@ class TGMMBase(BlockTable):
         if self.d_model % self.n_heads:
             raise ParameterError(f"n_heads={self.n_heads} must divide d_model={self.d_model}.")
 
+    def _read_table(self, table: TrainingTable) -> None:
+        """Learn blocks and scaling, by name: the modalities' order in the table doesn't matter."""
+        found = self._all_blocks(table.X)
+        blocks = {name: found[name] for name in sorted(found)}
+        self._check_scaling(blocks)
+        self._token_shapes = check_token_shapes(self.token_shapes, blocks)
+        learning = table.take(table.kept)
+        self._scaling = BlockScaling.fit(
+            learning.X,
+            learning.weight,
+            feature_names=None,
+            modalities=blocks,
+            scaling=self.scaling,
+            rows=learning.rows,
+            token_shapes=self._token_shapes,
+        )
+        self.modalities_ = self._scaling.names
+
     def _learn(
         self,
         table: TrainingTable,
         heads: dict[str, dict[str, Any]],
         labels: Mapping[str, np.ndarray],
     ) -> None:
-        """Learn the table and train; sets ``state_``.
+        """Train on a table that :meth:`_read_table` has learnt; sets ``state_``.
 
-        `heads` has the settings of each task's head, `labels` what the heads' losses read of a
-        batch; floating ones get the network's type.
+        `heads` has the settings of each task's head, `labels` what their losses read of a batch;
+        floating ones get the network's type.
         """
         import torch
 
         from medfusion_sdk.training import module_to_state
 
-        self._scaling, self._token_shapes = self._read_table(table)
-        self.modalities_ = self._scaling.names
         x, present = self._scaling.apply(table.X, table.rows)
         dtype = self._torch_dtype(x.size)
         prompts = self._embed(heads)
@@ -106,42 +131,17 @@ class TGMMBase(BlockTable):
         del self._spans
         self._warn_of_collapse(table)
 
-    def _read_table(self, table: TrainingTable) -> tuple[BlockScaling, dict[str, tuple[int, int]]]:
-        """Learn the scaling, of modalities by name: so their order in the table is of no matter."""
-        found = self._all_blocks(table.X)
-        blocks = {name: found[name] for name in sorted(found)}
-        self._check_scaling(blocks)
-        shapes = {name: (int(n), int(d)) for name, (n, d) in (self.token_shapes or {}).items()}
-        for name, (n_tokens, width) in shapes.items():
-            if name not in blocks:
-                raise ParameterError(
-                    f"token_shapes names {name!r}; the table has the modalities {list(blocks)}."
-                )
-            if len(blocks[name]) != n_tokens * width:
-                raise ParameterError(
-                    f"token_shapes says that {name!r} has {n_tokens} tokens of {width} values, "
-                    f"which are {n_tokens * width} columns; the table has {len(blocks[name])}."
-                )
-        learning = table.take(table.kept)
-        scaling = BlockScaling.fit(
-            learning.X,
-            learning.weight,
-            feature_names=None,
-            modalities=blocks,
-            scaling=self.scaling,
-            rows=learning.rows,
-            token_shapes=shapes,
-        )
-        return scaling, shapes
-
     def _embed(self, tasks: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Embeddings of the fixed prompts; none where no fixed tokens are wanted."""
         self.prompts_: dict[str, str] = {}
-        self._prompt_tokens: dict[str, list[str]] = {}
-        if self.guidance not in ("both", "fixed"):
-            return {}
-        self.prompts_ = choose_prompts(self.prompts, list(tasks))
-        embeddings, self._prompt_tokens = embed_prompts(self.prompts_, self.prompt_encoder)
+        embeddings: dict[str, np.ndarray] = {}
+        tokens: dict[str, list[str]] = {task: [] for task in tasks}
+        if self.guidance in ("both", "fixed"):
+            self.prompts_ = choose_prompts(self.prompts, list(tasks))
+            embeddings, tokens = embed_prompts(self.prompts_, self.prompt_encoder)
+        n_learned = self.n_learned_tokens if self.guidance in ("both", "learned") else 0
+        learned = [f"learned {i}" for i in range(n_learned)]
+        self._prompt_tokens = {task: [*fixed, *learned] for task, fixed in tokens.items()}
         return embeddings
 
     def _architecture(
@@ -177,8 +177,8 @@ class TGMMBase(BlockTable):
             if resume(network, before):
                 self._spans = None
                 return network, x
-        built = self.architecture_
-        sequences = [m for m, n_tokens in enumerate(built["n_tokens"]) if n_tokens > 1]
+        names, built = self._scaling.names, self.architecture_
+        sequences = [m for m, name in enumerate(names) if name in self._token_shapes]
         self._spans = RowSpans(x, present, self._scaling.dims, whole=sequences)
         dims = [
             built["dims"][m] if m in sequences else width
@@ -236,14 +236,42 @@ class TGMMBase(BlockTable):
         return self._tensors(X, x, present)
 
     def _tensors(self, X: np.ndarray, x: np.ndarray, present: np.ndarray) -> dict[str, Tensor]:
+        """Tensors of scaled rows; `X` says which tokens they have."""
         import torch
 
         data = to_tensors(x, present, getattr(torch, self.architecture_["dtype"]))
         if self._token_shapes:
-            parts = []
-            for m, (name, columns) in enumerate(self._scaling.blocks.items()):
-                shape = self._token_shapes.get(name, (1, len(columns)))
-                values = np.isnan(X[:, columns]).reshape(len(X), *shape)
-                parts.append(~values.all(axis=2) if name in self._token_shapes else present[:, [m]])
-            data["tokens"] = torch.from_numpy(np.hstack(parts))
+            mask = token_mask(X, self._scaling.blocks, present, self._token_shapes)
+            data["tokens"] = torch.from_numpy(mask)
         return data
+
+    def explain(self, X: Any) -> pd.DataFrame:
+        """Tell how each row's modalities were weighed, and what each changed.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+
+        Returns
+        -------
+        DataFrame
+            One line per row, task and quantity: ``row``, ``task``, ``quantity``, ``modality``,
+            ``source``, ``token``, ``label``, ``value``. Quantities are ``gate`` (per modality,
+            summing to one), ``attention`` (what a modality takes from a source, mean over
+            heads), ``prompt`` (how much a prompt token looks at a source, which is a modality or
+            "fused"; mean over heads), the task's answer, and ``drop_one``: the answer less the
+            answer without the modality, from predicting again; 0 for one that the row lacks, NaN
+            for its only one.
+        """
+        values, rows = self._checked(X), row_labels(X)
+        out = self._outputs(values, rows)
+        answers = self._answers(out)
+        changes = drop_one(
+            values,
+            self._scaling.blocks,
+            out["present"],
+            answers,
+            lambda hidden, kept: self._answers(self._outputs(hidden, rows[kept])),
+        )
+        return tgmm_explanation(rows, self.modalities_, out, answers, changes, self._prompt_tokens)

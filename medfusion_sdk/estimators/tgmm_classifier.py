@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any, ClassVar
 
+import numpy as np
+
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._tgmm import TGMMBase
+from medfusion_sdk.estimators._tgmm_diagnosis import TGMMDiagnosis
+from medfusion_sdk.estimators._tgmm_explanations import TaskOutput
 
 __all__ = ["TGMMClassifier"]
 
 
-class TGMMClassifier(TGMMBase, BlockClassifier):
+class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
     """Text-guided multimodal diagnosis (TGMM, 2025) on a block table.
 
     Each modality is projected to one width. MedFlexFusion lets every modality look at the others
@@ -54,6 +57,10 @@ class TGMMClassifier(TGMMBase, BlockClassifier):
     prompt_encoder : str or path, default="minilm"
         Language model that embeds the prompt, once, in fit; see :class:`TextEncoder`. The
         embeddings are kept with the weights, so prediction needs no language model.
+    expert : bool or "auto", default="auto"
+        Whether trees on the columns as they are, cross-fitted, stand beside the network, which
+        adds to their log-odds what they don't see; "auto" from 500 rows on, with 20 of each
+        class. Ours, for tables of measurements; False is the published method.
     dropout : float, default=0.1
         In fusion and guidance.
     modality_dropout : float, default=0.2
@@ -97,6 +104,8 @@ class TGMMClassifier(TGMMBase, BlockClassifier):
         Names of the modalities, sorted.
     prompts_ : dict of str to str
         The sentence of each task; empty where no fixed tokens are.
+    expert_ : Expert or None
+        The trees, as arrays.
     state_ : dict of str to ndarray
         Trained weights and the prompts' embeddings.
     history_ : DataFrame
@@ -137,6 +146,7 @@ class TGMMClassifier(TGMMBase, BlockClassifier):
         n_learned_tokens: int = 8,
         prompts: str | Mapping[str, str] | None = None,
         prompt_encoder: str | PathLike[str] = "minilm",
+        expert: bool | str = "auto",
         dropout: float = 0.1,
         modality_dropout: float = 0.2,
         alpha: float = 0.1,
@@ -165,6 +175,7 @@ class TGMMClassifier(TGMMBase, BlockClassifier):
         self.n_learned_tokens = n_learned_tokens
         self.prompts = prompts
         self.prompt_encoder = prompt_encoder
+        self.expert = expert
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.alpha = alpha
@@ -184,10 +195,16 @@ class TGMMClassifier(TGMMBase, BlockClassifier):
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         **BlockClassifier._allowed,
-        **TGMMBase._allowed,
+        **TGMMDiagnosis._allowed,
     }
 
     def _fit_table(self, table: TrainingTable) -> None:
         targets = table.targets
+        kind = "labels" if targets.multilabel else "classes"
+        self._read_table(table)
+        labels = {"target": targets.codes, **self._fit_expert(table, targets.codes, kind)}
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
-        self._learn(table, {"diagnosis": settings}, {"target": targets.codes})
+        self._learn(table, {"diagnosis": settings}, labels)
+
+    def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
+        return {"diagnosis": TaskOutput("probability", out["proba"], list(self.label_names_))}

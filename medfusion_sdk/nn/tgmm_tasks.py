@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from medfusion_sdk.nn.small import drop_modalities
+from medfusion_sdk.nn.survival import prognosis_loss
 from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, probabilities
 from medfusion_sdk.nn.tgmm_network import Guided, TGMMNetwork
 
-__all__ = ["HEADS", "DiagnosisHead", "Head", "TGMMTasks", "labelled_mean"]
+__all__ = ["HEADS", "DiagnosisHead", "Head", "PrognosisHead", "TGMMTasks", "labelled_mean"]
 
 Batch = Mapping[str, Tensor]
 # Gives a task's vectors (B, d) of the batch with other modalities hidden, for a mask (B, M).
@@ -96,7 +97,8 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``target``: class positions, -1 where unknown; or 0/1 labels.
+            With ``target``: class positions, -1 where unknown; or 0/1 labels. And, where
+            there is an expert, ``expert`` (B, C): scores that the head adds to.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -110,7 +112,7 @@ class DiagnosisHead(Head):
             Mean over the rows with a label.
         """
         target = batch["target"]
-        logits = self.scores(vector)
+        logits = self._logits(vector, batch)
         if self.multilabel:
             return labelled_mean(classification_loss(logits, target), weight)
         known = target >= 0
@@ -133,12 +135,87 @@ class DiagnosisHead(Head):
         dict of Tensor
             ``logits`` and ``proba``, of shape (B, C).
         """
-        logits = self.scores(vector)
+        logits = self._logits(vector, batch)
         return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
+
+    def _logits(self, vector: Tensor, batch: Batch) -> Tensor:
+        logits = self.scores(vector)
+        return logits + batch["expert"] if "expert" in batch else logits
+
+
+class PrognosisHead(Head):
+    """Linear log-risk without a bias, Cox's partial likelihood or a margin between pairs.
+
+    Parameters
+    ----------
+    width : int
+        Of the vector.
+    loss : {"cox", "margin", "both"}, default="cox"
+        Kind of loss.
+    ties : {"breslow", "efron"}, default="breslow"
+        Of the Cox loss.
+    margin : float, default=1.0
+        Of the margin loss.
+    """
+
+    def __init__(
+        self, width: int, loss: str = "cox", ties: str = "breslow", margin: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.how = {"kind": loss, "ties": ties, "margin": margin}
+        self.risk = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.risk.weight)
+
+    def loss(
+        self, vector: Tensor, batch: Batch, present: Tensor, weight: Tensor, reread: Reread
+    ) -> Tensor:
+        """Loss of the log-risks.
+
+        Parameters
+        ----------
+        vector : Tensor of shape (B, d)
+            Of each row.
+        batch : mapping of str to Tensor
+            With ``time``, NaN where unknown, and ``event``.
+        present : Tensor of shape (B, M), bool
+            Not needed.
+        weight : Tensor of shape (B,)
+            Of the rows.
+        reread : callable
+            Not needed.
+
+        Returns
+        -------
+        Tensor
+            Mean over the events, or over comparable pairs, of the rows with a time.
+        """
+        known = ~batch["time"].isnan()
+        if not known.any():
+            return 0.0 * vector.sum()
+        risk = self.risk(vector[known])[:, 0]
+        time, event = batch["time"][known], batch["event"][known]
+        return prognosis_loss(risk, time, event, weight[known], **self.how)  # type: ignore[arg-type]
+
+    def predict(self, vector: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Tell the log-risks.
+
+        Parameters
+        ----------
+        vector : Tensor of shape (B, d)
+            Of each row.
+        batch : mapping of str to Tensor
+            What the network read.
+
+        Returns
+        -------
+        dict of Tensor
+            ``risk``, of shape (B,).
+        """
+        return {"risk": self.risk(vector)[:, 0]}
 
 
 # By the name of the task.
-HEADS: Mapping[str, type[Head]] = {"diagnosis": DiagnosisHead}
+HEADS: Mapping[str, type[Head]] = {"diagnosis": DiagnosisHead, "prognosis": PrognosisHead}
 
 
 class TGMMTasks(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,9 @@ class Batches:
         with a single row.
     generator : torch.Generator or None, default=None
         Shuffles the rows anew for each pass. None, or a single batch, leaves their order alone.
+    stratify : str or None, default=None
+        Name of a tensor of shape (n_rows,). Each batch gets its share of the rows of each of its
+        values, within one row: events, say, without which a batch of survival times tells nothing.
     """
 
     def __init__(
@@ -43,24 +46,35 @@ class Batches:
         sample_weight: Tensor | None,
         batch_size: int,
         generator: torch.Generator | None = None,
+        stratify: str | None = None,
     ) -> None:
         self.data = dict(data)
         self.sample_weight = sample_weight
         self.n_rows = _common_length(self.data, sample_weight)
         self.batch_size = min(batch_size, self.n_rows)
         self.generator = generator
+        self.stratify = stratify
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.generator is None or len(self) == 1:
+        if len(self) == 1 or (self.generator is None and self.stratify is None):
             yield from self._in_order()
             return
+        order = torch.arange(self.n_rows)
+        if self.generator is not None:
+            order = torch.randperm(self.n_rows, generator=self.generator)
         device = next(iter(self.data.values())).device
-        order = torch.randperm(self.n_rows, generator=self.generator).to(device)
-        for rows in order.tensor_split(len(self)):
+        for rows in self._parts(order.to(device)):
             yield self._take(rows)
+
+    def _parts(self, order: Tensor) -> Sequence[Tensor]:
+        if self.stratify is None:
+            return order.tensor_split(len(self))
+        # Sorted by stratum, rows go to the batches in turn, like cards.
+        order = order[torch.argsort(self.data[self.stratify][order], stable=True)]
+        return [order[part :: len(self)] for part in range(len(self))]
 
     def _in_order(self) -> Iterator[Batch]:
         stop = 0
