@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
+    from medfusion_sdk.estimators.tgmm_retriever import TGMMRetriever
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
@@ -59,6 +60,7 @@ __all__ = [
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TGMMClassifier",
+    "TGMMRetriever",
     "TextEncoder",
     "datasets",
     "exceptions",
@@ -90,6 +92,7 @@ _HOME = {
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
+    "TGMMRetriever": "estimators.tgmm_retriever",
     "TextEncoder": "encoders.text",
     "datasets": "datasets",
     "exceptions": "exceptions",

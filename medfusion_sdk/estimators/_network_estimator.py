@@ -51,8 +51,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets or Numbers
-        Encoded y, of a classification or a regression.
+    targets : Targets, Numbers or None
+        Encoded y, of a classification or a regression; None where there is none.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     rows : Index
@@ -90,7 +90,9 @@ class TrainingTable:
             Those rows, none of them held out.
         """
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
-        targets = replace(self.targets, codes=self.targets.codes[rows])
+        targets = self.targets
+        if targets is not None:
+            targets = replace(targets, codes=targets.codes[rows])
         given = None if self.sample_weight is None else self.sample_weight[rows]
         return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
 
