@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
     from medfusion_sdk.estimators.tgmm_retriever import TGMMRetriever
+    from medfusion_sdk.estimators.tgmm_survival import TGMMSurvival
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
@@ -61,6 +62,7 @@ __all__ = [
     "SmallMultimodalClassifier",
     "TGMMClassifier",
     "TGMMRetriever",
+    "TGMMSurvival",
     "TextEncoder",
     "datasets",
     "exceptions",
@@ -93,6 +95,7 @@ _HOME = {
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
     "TGMMRetriever": "estimators.tgmm_retriever",
+    "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
     "datasets": "datasets",
     "exceptions": "exceptions",

@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,6 @@ from medfusion_sdk._parameters import (
     check_parameters,
 )
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
 
@@ -51,8 +50,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets, Numbers or None
-        Encoded y, of a classification or a regression; None where there is none.
+    targets : Targets, Numbers, SurvivalTimes or None
+        Encoded y, of a classification, a regression or a prognosis; None where there is none.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     rows : Index
@@ -90,9 +89,7 @@ class TrainingTable:
             Those rows, none of them held out.
         """
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
-        targets = self.targets
-        if targets is not None:
-            targets = replace(targets, codes=targets.codes[rows])
+        targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
         return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
 
@@ -274,6 +271,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             module,
             config=self._config(len(table.weight), **config),
             seed=self._seed,
+            stratify="event" if "event" in data else None,
             device=self.device,
             callbacks=None if finish is None else self._callbacks(table, finish),
             label=type(self).__name__,
@@ -318,17 +316,14 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             return n_rows >= _EARLY_STOPPING_ROWS
         return bool(self.early_stopping)
 
-    def _held_out(self, n_rows: int, targets: Targets | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping, stratified where y has single classes."""
+    def _held_out(self, n_rows: int, strata: np.ndarray | None = None) -> np.ndarray | None:
+        """Choose the rows for early stopping, with their share of each stratum."""
         if not self._stops_early(n_rows):
             return None
-        stratify = None
-        if targets is not None and not targets.multilabel and np.bincount(targets.codes).min() > 1:
-            stratify = targets.codes
         _, held = train_test_split(
             np.arange(n_rows),
             test_size=self.validation_fraction,
-            stratify=stratify,
+            stratify=strata,
             random_state=self._seed,
         )
         return held

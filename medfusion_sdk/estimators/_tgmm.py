@@ -63,6 +63,7 @@ class TGMMBase(BlockTable):
     prompt_encoder: Any
     dropout: float
     modality_dropout: float
+    clip: float | None = None
     modalities_: list[str]
     _token_shapes: dict[str, tuple[int, int]]
 
@@ -92,6 +93,7 @@ class TGMMBase(BlockTable):
             scaling=self.scaling,
             rows=learning.rows,
             token_shapes=self._token_shapes,
+            clip=self.clip,
         )
         self.modalities_ = self._scaling.names
 

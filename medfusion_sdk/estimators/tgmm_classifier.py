@@ -58,9 +58,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         Language model that embeds the prompt, once, in fit; see :class:`TextEncoder`. The
         embeddings are kept with the weights, so prediction needs no language model.
     expert : bool or "auto", default="auto"
-        Whether trees on the columns as they are, cross-fitted, stand beside the network, which
-        adds to their log-odds what they don't see; "auto" from 500 rows on, with 20 of each
-        class. Ours, for tables of measurements; False is the published method.
+        Whether trees on the columns as they are stand beside the network: the log-odds of the
+        two are averaged. "auto" from 500 rows on, with 20 of each class. Ours, for tables of
+        measurements; False is the published method.
     dropout : float, default=0.1
         In fusion and guidance.
     modality_dropout : float, default=0.2
@@ -202,9 +202,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"
         self._read_table(table)
-        labels = {"target": targets.codes, **self._fit_expert(table, targets.codes, kind)}
+        self._fit_expert(table, targets.codes, kind)
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
-        self._learn(table, {"diagnosis": settings}, labels)
+        self._learn(table, {"diagnosis": settings}, {"target": targets.codes})
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         return {"diagnosis": TaskOutput("probability", out["proba"], list(self.label_names_))}

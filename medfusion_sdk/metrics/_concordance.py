@@ -11,14 +11,9 @@ from sklearn.utils import check_consistent_length
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.metrics._censoring import inverse_censoring
 from medfusion_sdk.metrics._groups import group_codes
-from medfusion_sdk.survival import SurvivalTimes
+from medfusion_sdk.survival import SurvivalTimes, concordance
 
 __all__ = ["concordance_index", "concordance_index_ipcw"]
-
-# Rows that are compared with all others at once.
-_CHUNK = 256
-# Risks nearer than this are tied: the last digits of a float32 network order nobody.
-_TIED = 1e-8
 
 
 def concordance_index(y_true: Any, risk: ArrayLike, *, strata: ArrayLike | None = None) -> float:
@@ -51,8 +46,8 @@ def concordance_index(y_true: Any, risk: ArrayLike, *, strata: ArrayLike | None 
     0.8
     """
     y, risk = check_outcome_and_risk(y_true, risk)
-    stratum = np.zeros(len(y), int) if strata is None else group_codes(strata, len(y))
-    return _concordance(y, risk, y.event.astype(np.float64), stratum)
+    stratum = None if strata is None else group_codes(strata, len(y))
+    return concordance(y, risk, stratum=stratum)
 
 
 def concordance_index_ipcw(
@@ -95,7 +90,7 @@ def concordance_index_ipcw(
     counted = y.event if tau is None else y.event & (y.time < tau)
     weight = np.zeros(len(y))
     weight[counted] = inverse_censoring(y_train, y.time[counted]) ** 2
-    return _concordance(y, risk, weight, np.zeros(len(y), int))
+    return concordance(y, risk, weight=weight)
 
 
 def check_outcome_and_risk(y_true: Any, risk: ArrayLike) -> tuple[SurvivalTimes, np.ndarray]:
@@ -110,21 +105,3 @@ def check_outcome_and_risk(y_true: Any, risk: ArrayLike) -> tuple[SurvivalTimes,
             "finite; one finite number per row is needed."
         )
     return y, scores
-
-
-def _concordance(
-    y: SurvivalTimes, risk: np.ndarray, weight: np.ndarray, stratum: np.ndarray
-) -> float:
-    """Weighted share of pairs in order, each pair weighing what its earlier row does."""
-    first = np.flatnonzero(weight)
-    won = compared = 0.0
-    for start in range(0, len(first), _CHUNK):
-        rows = first[start : start + _CHUNK]
-        later = (y.time > y.time[rows, None]) | ((y.time == y.time[rows, None]) & ~y.event)
-        later &= stratum == stratum[rows, None]
-        excess = risk[rows, None] - risk
-        tied = np.abs(excess) <= _TIED
-        wins = np.where(tied, 0.5, excess > 0)
-        won += float(weight[rows] @ (later * wins).sum(axis=1))
-        compared += float(weight[rows] @ later.sum(axis=1))
-    return won / compared if compared else np.nan

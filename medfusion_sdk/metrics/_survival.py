@@ -12,10 +12,9 @@ from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.metrics._censoring import inverse_censoring
 from medfusion_sdk.metrics._concordance import check_outcome_and_risk
 from medfusion_sdk.survival import SurvivalTimes, kaplan_meier
+from medfusion_sdk.survival._concordance import TIED
 
 __all__ = ["brier_score", "cumulative_dynamic_auc", "integrated_brier_score"]
-
-_TIED = 1e-8
 
 
 def cumulative_dynamic_auc(
@@ -188,7 +187,7 @@ def _auc(y: SurvivalTimes, risk: np.ndarray, weight: np.ndarray, time: float) ->
         return np.nan
     others = np.sort(risk[had_not])
     # Lower risks are beaten, equal ones by one half.
-    beaten = np.searchsorted(others, risk[had] - _TIED, side="left")
-    reached = np.searchsorted(others, risk[had] + _TIED, side="right")
+    beaten = np.searchsorted(others, risk[had] - TIED, side="left")
+    reached = np.searchsorted(others, risk[had] + TIED, side="right")
     wins = weight[had] @ (beaten + reached) / 2
     return float(wins / (weight[had].sum() * len(others)))

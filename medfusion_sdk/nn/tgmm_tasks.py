@@ -48,8 +48,7 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``target``: class positions, -1 where unknown; or 0/1 labels. And, where
-            there is an expert, ``expert`` (B, C): scores that the head adds to.
+            With ``target``: class positions, -1 where unknown; or 0/1 labels.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -63,7 +62,7 @@ class DiagnosisHead(Head):
             Mean over the rows with a label.
         """
         target = batch["target"]
-        logits = self._logits(vector, batch)
+        logits = self.scores(vector)
         if self.multilabel:
             return labelled_mean(classification_loss(logits, target), weight)
         known = target >= 0
@@ -79,19 +78,24 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            What the network read.
+            What the network read. And, where there is an expert, its scores ``expert`` (B, C),
+            which are averaged with the head's: learnt apart, the two err in different ways,
+            while a head that was taught what the expert leaves over fitted its noise.
 
         Returns
         -------
         dict of Tensor
-            ``logits`` and ``proba``, of shape (B, C).
+            ``logits`` and ``proba``, of shape (B, C), and with an expert ``proba_network`` and
+            ``proba_expert``.
         """
-        logits = self._logits(vector, batch)
-        return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
-
-    def _logits(self, vector: Tensor, batch: Batch) -> Tensor:
-        logits = self.scores(vector)
-        return logits + batch["expert"] if "expert" in batch else logits
+        logits, parts = self.scores(vector), {}
+        if "expert" in batch:
+            both = {"network": logits, "expert": batch["expert"]}
+            parts = {
+                f"proba_{name}": probabilities(own, self.multilabel) for name, own in both.items()
+            }
+            logits = (logits + batch["expert"]) / 2
+        return {"logits": logits, "proba": probabilities(logits, self.multilabel), **parts}
 
 
 class PrognosisHead(Head):
@@ -127,7 +131,8 @@ class PrognosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``time``, NaN where unknown, and ``event``.
+            With ``time``, NaN where unknown, and ``event``. And, where there is an expert,
+            ``cox_expert`` (B,): log-risks that the head adds to.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -143,7 +148,7 @@ class PrognosisHead(Head):
         known = ~batch["time"].isnan()
         if not known.any():
             return 0.0 * vector.sum()
-        risk = self.risk(vector[known])[:, 0]
+        risk = self._log_risk(vector, batch)[known]
         time, event = batch["time"][known], batch["event"][known]
         return prognosis_loss(risk, time, event, weight[known], **self.how)  # type: ignore[arg-type]
 
@@ -162,7 +167,11 @@ class PrognosisHead(Head):
         dict of Tensor
             ``risk``, of shape (B,).
         """
-        return {"risk": self.risk(vector)[:, 0]}
+        return {"risk": self._log_risk(vector, batch)}
+
+    def _log_risk(self, vector: Tensor, batch: Batch) -> Tensor:
+        risk = self.risk(vector)[:, 0]
+        return risk + batch["cox_expert"] if "cox_expert" in batch else risk
 
 
 # By the name of the task.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medfusion_sdk.survival._concordance import concordance
 from medfusion_sdk.survival._curves import (
     BaselineHazard,
     StepFunction,
@@ -15,6 +16,7 @@ __all__ = [
     "StepFunction",
     "SurvivalTimes",
     "censoring_curve",
+    "concordance",
     "kaplan_meier",
     "survival_target",
 ]

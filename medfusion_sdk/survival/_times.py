@@ -112,6 +112,12 @@ class SurvivalTimes:
         return SurvivalTimes(self.event[rows], self.time[rows])
 
     @property
+    def strata(self) -> np.ndarray | None:
+        """Events as 0/1 for stratified splits; None where one of the two occurs less than twice."""
+        n_events = int(self.event.sum())
+        return self.event.astype(int) if 2 <= n_events <= len(self) - 2 else None
+
+    @property
     def original(self) -> np.ndarray:
         """The outcome as a structured array, scikit-survival's form."""
         return survival_target(self.event, self.time)
