@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
     from medfusion_sdk.estimators.tgmm_multitask import TGMMMultiTask
+    from medfusion_sdk.estimators.tgmm_retriever import TGMMRetriever
     from medfusion_sdk.estimators.tgmm_survival import TGMMSurvival
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
@@ -69,6 +70,7 @@ __all__ = [
     "SmallMultimodalClassifier",
     "TGMMClassifier",
     "TGMMMultiTask",
+    "TGMMRetriever",
     "TGMMSurvival",
     "TextEncoder",
     "VideoEncoder",
@@ -107,6 +109,7 @@ _HOME = {
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
     "TGMMMultiTask": "estimators.tgmm_multitask",
+    "TGMMRetriever": "estimators.tgmm_retriever",
     "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
     "VideoEncoder": "encoders.video",
