@@ -14,6 +14,7 @@ from medfusion_sdk import (
     AMFNRegressor,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
+    TGMMRetriever,
 )
 
 ESTIMATORS = [
@@ -22,6 +23,7 @@ ESTIMATORS = [
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
+    TGMMRetriever(max_epochs=5, d_model=16),
 ]
 
 
