@@ -37,6 +37,15 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         Modalities that are sequences: number of tokens T and width of each, whose block has
         T times width columns, token after token. A token that is all NaN isn't there. None
         takes every block as one vector, which suits small data.
+    encoders : mapping of str to encoder or (encoder, columns), or None, default=None
+        Raw modalities of a cohort table: which encoder reads which column, or columns; the column
+        of the modality's name by default. The other columns are taken as a block table.
+    encoder_tuning : "frozen", int, "lora" or mapping of modality to these, default="frozen"
+        What learns of those encoders: nothing; the last blocks of a transformer, by number; or
+        low-rank adapters in all its blocks, by peft. One value is for every TextEncoder,
+        LabTextEncoder, ImageEncoder and SignalEncoder of ST-MEM; the others stay frozen.
+    encoder_learning_rate : float, default=1e-5
+        Of what learns in encoders.
     d_model : int, default=64
         Width d of tokens. Our decision for hundreds of patients; the encoders' own is 768.
     n_heads : int, default=4
@@ -77,7 +86,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
     max_epochs : int, default=100
         Passes over the rows.
     batch_size : int or "auto", default="auto"
-        "auto": all rows in one step up to 4,096 rows, else 256.
+        "auto": all rows in one step up to 4,096 rows, else 256; 16 where an encoder learns.
     early_stopping : bool or "auto", default="auto"
         Hold rows out and stop when their loss no longer falls; "auto" from 10,000 rows on.
     validation_fraction : float, default=0.1
@@ -109,6 +118,10 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         The sentence of each task; empty where no fixed tokens are.
     expert_ : Expert or None
         The trees, as arrays.
+    encode_ : ColumnTransformer or None
+        The encoders, fitted.
+    tuned_ : dict of str to int or str
+        What learns of which encoder.
     state_ : dict of str to ndarray
         Trained weights and the prompts' embeddings.
     history_ : DataFrame
@@ -140,6 +153,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         modalities: str | Mapping[str, Any] = "auto",
         *,
         token_shapes: Mapping[str, tuple[int, int]] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        encoder_tuning: int | str | Mapping[str, int | str] = "frozen",
+        encoder_learning_rate: float = 1e-5,
         d_model: int = 64,
         n_heads: int = 4,
         fusion: str = "mffm",
@@ -170,6 +186,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
     ) -> None:
         self.modalities = modalities
         self.token_shapes = token_shapes
+        self.encoders = encoders
+        self.encoder_tuning = encoder_tuning
+        self.encoder_learning_rate = encoder_learning_rate
         self.d_model = d_model
         self.n_heads = n_heads
         self.fusion = fusion
