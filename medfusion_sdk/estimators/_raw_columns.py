@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -78,7 +79,11 @@ def values_of(X: Any) -> np.ndarray:
 
 
 class RawColumns(BlockTable):
-    """Base of the estimators that read a block table, or make one of raw columns themselves."""
+    """Base of the estimators that read a block table, or make one of raw columns themselves.
+
+    A subclass whose constructor has the three parameters has its fit check what
+    :meth:`_start_reading` returns, and go on with what :meth:`_finish_reading` does.
+    """
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**BlockTable._allowed, **RAW_COLUMNS}
 
@@ -87,9 +92,9 @@ class RawColumns(BlockTable):
     encoder_tuning: Any = "frozen"
     encoder_learning_rate: float = 1e-5
 
-    encode_: ColumnTransformer | None
-    tuned_: dict[str, int | str]
-    _block_names: list[str] | None
+    encode_: ColumnTransformer | None = None
+    tuned_: Mapping[str, int | str] = MappingProxyType({})
+    _block_names: list[str] | None = None
 
     # -- parameters ---------------------------------------------------------------------------
 
@@ -135,19 +140,25 @@ class RawColumns(BlockTable):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+    def _start_reading(self, X: Any) -> Any:
+        """Fit the encoders; returns the table for a fit to check, with raw columns encoded."""
         self.encode_, self._block_names = None, None
         self.tuned_ = self._choose_tuned()
         if self.encoders is None:
-            return super()._validate_fit(X, y)
+            return X
         entries = self._entries()
         _check_columns(X, entries)
         self.encode_ = make_modality_transformer(**entries).fit(X)  # type: ignore[arg-type]
         blocks = self._encode(X)
         self._block_names = list(blocks.columns)
-        values, y = super()._validate_fit(blocks, y)
+        return blocks
+
+    def _finish_reading(self, X: Any, values: np.ndarray) -> np.ndarray | RawRows:
+        """Put cells beside a checked table's values."""
+        if self.encode_ is None:
+            return values
         validate_data(self, X, skip_check_array=True)  # whose names are the user's
-        return RawRows(X, values, self._cells(X, values)), y
+        return RawRows(X, values, self._cells(X, values))
 
     def _validate(self, X: Any) -> Any:
         if self.encode_ is None:
@@ -222,7 +233,7 @@ class RawColumns(BlockTable):
                 torch.from_numpy(self._scaling.mean[own].astype(np.float32)),
                 torch.from_numpy(self._scaling.scale[own].astype(np.float32)),
             )
-        factor = self.encoder_learning_rate / self.learning_rate
+        factor = self.encoder_learning_rate / float(self.learning_rate)
         return TunedInputs(tasks, encoders, self._places(widths), scaling, factor)
 
     def _places(self, widths: Sequence[int]) -> dict[str, Any]:

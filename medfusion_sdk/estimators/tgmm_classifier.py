@@ -217,6 +217,10 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         **TGMMDiagnosis._allowed,
     }
 
+    def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        values, y = super()._validate_fit(self._start_reading(X), y)
+        return self._finish_reading(X, values), y
+
     def _fit_table(self, table: TrainingTable) -> None:
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"

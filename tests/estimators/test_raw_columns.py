@@ -18,6 +18,7 @@ from medfusion_sdk import (
     SignalEncoder,
     TextEncoder,
     TGMMClassifier,
+    TGMMSurvival,
     load_estimator,
     make_modality_transformer,
     save_estimator,
@@ -309,3 +310,25 @@ def test_tables_that_do_not_fit_are_refused(cohort):
     model = make().fit(X, y)
     with pytest.raises(ValueError, match="feature names"):
         model.predict(X.rename(columns={"labs__k": "labs__na"}))
+
+
+# -- a prognosis -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tuning", ["frozen", 1])
+def test_survival_reads_raw_columns_too(cohort, tuning):
+    X, risk = cohort
+    rng = np.random.default_rng(1)
+    y = pd.DataFrame({"event": rng.random(40) < 0.7, "time": rng.exponential(2.0 - risk) + 0.1})
+    model = TGMMSurvival(
+        encoders=make().encoders,
+        encoder_tuning=tuning,
+        encoder_learning_rate=1e-3,
+        max_epochs=2,
+        random_state=0,
+    ).fit(X, y)
+    curves = model.predict_survival_function(X, return_array=True)
+    assert curves.shape[0] == 40
+    assert model.tuned_ == ({} if tuning == "frozen" else {"note": 1, "cxr": 1})
+    single = [model.predict(X.iloc[[i]])[0] for i in (0, 3, 5)]
+    np.testing.assert_allclose(single, model.predict(X)[[0, 3, 5]], atol=1e-5)
