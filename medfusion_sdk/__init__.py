@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
+    from medfusion_sdk.estimators.tgmm_multitask import TGMMMultiTask
+    from medfusion_sdk.estimators.tgmm_retriever import TGMMRetriever
     from medfusion_sdk.estimators.tgmm_survival import TGMMSurvival
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
@@ -67,6 +69,8 @@ __all__ = [
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TGMMClassifier",
+    "TGMMMultiTask",
+    "TGMMRetriever",
     "TGMMSurvival",
     "TextEncoder",
     "VideoEncoder",
@@ -104,6 +108,8 @@ _HOME = {
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
+    "TGMMMultiTask": "estimators.tgmm_multitask",
+    "TGMMRetriever": "estimators.tgmm_retriever",
     "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
     "VideoEncoder": "encoders.video",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -53,7 +54,7 @@ def find_checkpoint(weights: str | PathLike[str] | None, *, backbone: str, origi
     return path
 
 
-def read_checkpoint(path: Path, entry: str | None = None) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, entry: str | None = None, *, prefix: str = "") -> dict[str, Tensor]:
     """Read a state dict, building tensors and nothing else.
 
     Parameters
@@ -63,6 +64,8 @@ def read_checkpoint(path: Path, entry: str | None = None) -> dict[str, Tensor]:
         its format allows, so that nothing is read before it's used.
     entry : str, optional
         Where the state dict stands in a larger dict; a file that is one itself is taken as well.
+    prefix : str, default=""
+        Take the tensors alone whose names begin with it, and leave it out of the names.
 
     Returns
     -------
@@ -74,7 +77,9 @@ def read_checkpoint(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     WeightsError
         If it can't be read without running code, or holds something else.
     """
-    content = _load(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, prefix)
+    content = _unzip(path)
     if entry is not None and isinstance(content, dict) and entry in content:
         content = content[entry]
     if not isinstance(content, dict) or not content:
@@ -86,18 +91,27 @@ def read_checkpoint(path: Path, entry: str | None = None) -> dict[str, Tensor]:
             f"{path}: expected a state dict{place} as the whole file; found entries that are no "
             f"tensors: {_some(others)}."
         )
-    return content
+    return {n.removeprefix(prefix): value for n, value in content.items() if n.startswith(prefix)}
 
 
-def _load(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+def _read_safetensors(path: Path, prefix: str) -> dict[str, Tensor]:
+    with _opened_safetensors(path) as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no dict
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise WeightsError(f"{path} can't be read as safetensors: {error}") from error
+
+@contextmanager
+def _opened_safetensors(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def _unzip(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -140,7 +154,12 @@ def tensor_shapes(path: Path, entry: str | None = None) -> Mapping[str, tuple[in
 def _tensor_shapes(
     version: tuple[Path, int, int], entry: str | None
 ) -> Mapping[str, tuple[int, ...]]:
-    tensors = read_checkpoint(version[0], entry)
+    path = version[0]
+    if path.suffix == ".safetensors":  # its header tells them
+        with _opened_safetensors(path) as file:
+            names = list(file.keys())
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    tensors = read_checkpoint(path, entry)
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 

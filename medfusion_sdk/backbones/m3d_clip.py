@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medfusion_sdk.backbones.checkpoint import read_tensors
 from medfusion_sdk.backbones.weights import weight_files
 from medfusion_sdk.exceptions import WeightsError
 
@@ -50,7 +49,8 @@ def load_language_tower(folder: Path) -> nn.Module:
     import torch
     from transformers import BertConfig, BertModel
 
-    tensors = read_tensors(weight_files(folder), _LANGUAGE)
+    files = [path for path in weight_files(folder) if path.suffix != ".json"]
+    tensors = _read(files, _LANGUAGE)
     kept = {
         name: tensor
         for name, tensor in tensors.items()
@@ -93,5 +93,12 @@ def read_projections(files: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
         ``image`` and ``text``, each with ``weight`` (width, width) and ``bias`` (width,); empty
         where the files hold none.
     """
-    found = {name: read_tensors(files, prefix) for name, prefix in _PROJECTIONS.items()}
+    found = {name: _read(files, prefix) for name, prefix in _PROJECTIONS.items()}
     return found if all(set(maps) == {"weight", "bias"} for maps in found.values()) else {}
+
+
+def _read(files: Sequence[Path], prefix: str) -> dict[str, Tensor]:
+    from medfusion_sdk.backbones.checkpoints import read_checkpoint
+
+    parts = [read_checkpoint(file, prefix=prefix) for file in files]
+    return {name: tensor.float() for part in parts for name, tensor in part.items()}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import prod
 
-import numpy as np
 import torch
 
+from medfusion_sdk.backbones.standin_text import draw_weights
 from medfusion_sdk.nn.vit3d import ViT3D
 from medfusion_sdk.nn.vit3d_shape import ViT3DShape
 
@@ -44,12 +45,8 @@ def build_standin() -> ViT3D:
     # Layers draw weights that are overwritten below; global random state stays as it is.
     with torch.random.fork_rng(devices=[]):
         network = ViT3D(SHAPE)
-    generator = np.random.default_rng(_SEED)
+    draw_weights(network, _SEED)
     with torch.no_grad():
-        for name, weight in sorted(network.named_parameters()):
-            if weight.ndim == 1:
-                weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-            else:
-                drawn = generator.standard_normal(tuple(weight.shape)) / weight.shape[-1] ** 0.5
-                weight.copy_(torch.from_numpy(drawn))
+        # Places that differ as much as what stands there.
+        network.patch_embedding.position_embeddings.mul_(prod(SHAPE.grid()) ** 0.5)
     return network

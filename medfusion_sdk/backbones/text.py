@@ -264,7 +264,7 @@ def _load_model(folder: Path) -> nn.Module:
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer, BertTokenizer
 
-    kind = BertTokenizer if _is_m3d_clip(folder) else AutoTokenizer
+    kind: Any = BertTokenizer if _is_m3d_clip(folder) else AutoTokenizer
     try:
         with quiet_transformers():
             tokenizer = kind.from_pretrained(

@@ -7,14 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medfusion_sdk.backbones.checkpoint import read_tensors
+from medfusion_sdk.backbones.checkpoints import fill, read_checkpoint
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_vit3d import build_standin
 from medfusion_sdk.backbones.volume_source import VolumeSource
-from medfusion_sdk.exceptions import WeightsError
 from medfusion_sdk.nn.vit3d import ViT3D, pool_tokens
 
-__all__ = ["VolumeBackbone", "VolumeEmbedder", "borrow_volume_backbone", "load_vit3d"]
+__all__ = [
+    "VolumeBackbone",
+    "VolumeEmbedder",
+    "borrow_volume_backbone",
+    "borrow_volume_embedder",
+    "load_vit3d",
+]
 
 
 class VolumeBackbone(FrozenModule):
@@ -76,35 +81,52 @@ class VolumeEmbedder(FrozenModule):
     ----------
     backbone : VolumeBackbone
         The network.
-    pool : {"cls", "mean"}
-        As in :func:`~medfusion_sdk.nn.vit3d.pool_tokens`.
     """
 
-    def __init__(self, backbone: VolumeBackbone, pool: str) -> None:
+    def __init__(self, backbone: VolumeBackbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.pool = pool
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights lie."""
-        return self.backbone.device
-
-    @torch.inference_mode()
-    def forward(self, volumes: Tensor) -> Tensor:
+    def forward(self, volumes: Tensor, pool: str) -> Tensor:
         """Embed volumes.
 
         Parameters
         ----------
         volumes : Tensor of shape (B, D, H, W)
             From 0 to 1.
+        pool : {"cls", "mean"}
+            As in :func:`~medfusion_sdk.nn.vit3d.pool_tokens`.
 
         Returns
         -------
         Tensor of shape (B, width)
             In the type of `volumes`.
         """
-        return pool_tokens(self.backbone(volumes[:, None]), self.pool)
+        return pool_tokens(self.backbone(volumes[:, None]), pool)
+
+
+def borrow_volume_embedder(
+    user: Any, source: VolumeSource, device: torch.device, dtype: torch.dtype
+) -> VolumeEmbedder:
+    """Return an embedder on this process's copy of a volume network.
+
+    Parameters
+    ----------
+    user : object
+        Who keeps it alive.
+    source : VolumeSource
+        Which network.
+    device : torch.device
+        Where to.
+    dtype : torch.dtype
+        In which precision.
+
+    Returns
+    -------
+    VolumeEmbedder
+        As long as it is there, so is the copy.
+    """
+    return VolumeEmbedder(borrow_volume_backbone(user, source, device, dtype))
 
 
 def borrow_volume_backbone(
@@ -161,10 +183,6 @@ def load_vit3d(source: VolumeSource) -> ViT3D:
         return build_standin()
     with torch.device("meta"):
         network = ViT3D(source.shape)
-    try:
-        network.load_state_dict(read_tensors(source.files, source.prefix), assign=True)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{source.files[0]} doesn't hold the network that its configuration describes: {error}"
-        ) from error
+    parts = [read_checkpoint(file, prefix=source.prefix) for file in source.files]
+    fill(network, {n: tensor for part in parts for n, tensor in part.items()}, source.files[0])
     return network

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from medfusion_sdk.backbones import m3d_clip
-from medfusion_sdk.backbones.checkpoint import tensor_shapes
 from medfusion_sdk.backbones.weights import (
     find_folder,
     fingerprint_files,
@@ -123,8 +122,10 @@ def find_volume_source(
         from medfusion_sdk.backbones.standin_vit3d import SHAPE, standin_fingerprint
 
         return VolumeSource(_STANDIN, (), "", standin_fingerprint(), SHAPE)
+    from medfusion_sdk.backbones.checkpoints import tensor_shapes
+
     files, config = _find_files(backbone, revision, allow_download)
-    shapes = tensor_shapes(files)
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
     prefix = _find_prefix(files[0], shapes)
     settings = _PUBLISHED | (read_json(config) if config.is_file() else {})
     described = [config] if config.is_file() else []
@@ -148,7 +149,7 @@ def _find_files(
         backbone = m3d_clip.HUB_ID
     folder = find_folder(backbone, revision=revision, allow_download=allow_download)
     try:
-        files = weight_files(folder)
+        files = [path for path in weight_files(folder) if path.suffix != ".json"]
     except WeightsNotFoundError:
         if not (folder / _TOWER_FILE).is_file():
             raise

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, ListOf, Number, OneOf, Whole
+from medfusion_sdk.encoders._read_batches import encode_cells, read_first
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
-from medfusion_sdk.exceptions import CellError
 from medfusion_sdk.readers.volume import (
     ORIENTATION,
     is_orientation,
@@ -21,7 +21,6 @@ from medfusion_sdk.readers.volume import (
 if TYPE_CHECKING:
     import torch
 
-    from medfusion_sdk.backbones.volume import VolumeEmbedder
     from medfusion_sdk.backbones.volume_source import VolumeSource
 
 __all__ = ["VOLUME_READING", "VolumeEncoder"]
@@ -88,8 +87,9 @@ class VolumeEncoder(BaseEncoder):
         Whether a volume that can't be used raises or counts as missing and is listed in `errors_`.
     device : str, default="auto"
         ``"auto"`` is the CUDA device where there is one, else the CPU.
-    dtype : {"float32", "bfloat16"}, default="float32"
-        Precision of the network.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of the network. ``"auto"`` is bfloat16 where the hardware has matrix units for
+        it and a first volume agrees with float32 (cosine at least 0.999), else float32.
     batch_size : int or "auto", default="auto"
         Volumes at once. Results don't depend on it.
     cache : EmbeddingCache, path or None, default=None
@@ -134,7 +134,7 @@ class VolumeEncoder(BaseEncoder):
         missing: str = "nan",
         on_error: str = "raise",
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
         batch_size: int | str = "auto",
         cache: Any = None,
     ) -> None:
@@ -159,7 +159,7 @@ class VolumeEncoder(BaseEncoder):
         "allow_download": FLAG,
         "target_size": ListOf(Whole(least=1), length=3) | NONE,
         "pool": OneOf("cls", "mean"),
-        "dtype": OneOf("float32", "bfloat16"),
+        "dtype": OneOf("auto", "float32", "bfloat16", "float16"),
         "batch_size": Whole(least=1) | OneOf("auto"),
     }
 
@@ -168,6 +168,7 @@ class VolumeEncoder(BaseEncoder):
     def _configuration(self) -> dict[str, Any]:
         names = ("pool", "orientation", "max_nan", "dtype")
         return {
+            # As declared: "auto" promises no more than a cosine, whatever machine it meets.
             **{name: getattr(self, name) for name in names},
             "size": self._source().input_size(self.target_size),
             "spacing": None if self.spacing is None else np.broadcast_to(self.spacing, 3).tolist(),
@@ -183,27 +184,30 @@ class VolumeEncoder(BaseEncoder):
         return volume_digest(cell)
 
     def _encode(self, cells: Sequence[Any], run: _Run) -> Iterator[tuple[list[int], np.ndarray]]:
-        from medfusion_sdk.backbones.devices import limit_threads
-        from medfusion_sdk.backbones.signal_networks import embed
+        from medfusion_sdk.backbones.volume import borrow_volume_embedder
+        from medfusion_sdk.encoders._pixel_embedder import PixelEmbedder
 
         source = self._source()
-        embedder = self._embedder(source)
         size = source.input_size(self.target_size)
-        most = self._volumes_at_once(int(np.prod(source.shape.grid(size))), embedder.device)
         reading = {name: getattr(self, name) for name in VOLUME_READING}
-        positions: list[int] = []
-        volumes: list[np.ndarray] = []
-        for position, cell in enumerate(cells):
-            try:
-                volumes.append(read_volume(cell, size=size, **reading))
-                positions.append(position)
-            except CellError as error:
-                run.bad(position, error)
-            if volumes and (len(volumes) == most or position == len(cells) - 1):
-                with limit_threads():
-                    vectors = embed(embedder, np.stack(volumes), embedder.device)
-                yield positions, vectors
-                positions, volumes = [], []
+        embedder = PixelEmbedder(
+            self,
+            source,
+            borrow_volume_embedder,
+            vector=self.pool,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+        def read(cell: Any) -> np.ndarray:
+            return read_volume(cell, size=size, **reading)
+
+        if embedder.needs_check and (few := read_first(cells, read, 1)):
+            embedder.check(few)
+        most = self._volumes_at_once(int(np.prod(source.shape.grid(size))), embedder.device)
+        yield from encode_cells(
+            cells, run, read=read, embed=embedder, size=most, device=embedder.device
+        )
 
     # -- parts of it --------------------------------------------------------------------------
 
@@ -213,16 +217,6 @@ class VolumeEncoder(BaseEncoder):
         return find_volume_source(
             self.backbone, revision=self.revision, allow_download=self.allow_download
         )
-
-    def _embedder(self, source: VolumeSource) -> VolumeEmbedder:
-        from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.backbones.precision import DTYPES
-        from medfusion_sdk.backbones.volume import VolumeEmbedder, borrow_volume_backbone
-
-        backbone = borrow_volume_backbone(
-            self, source, resolve_device(self.device), DTYPES[self.dtype]
-        )
-        return VolumeEmbedder(backbone, self.pool)
 
     def _volumes_at_once(self, n_tokens: int, device: torch.device) -> int:
         if self.batch_size != "auto":

@@ -50,8 +50,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets, Numbers or SurvivalTimes
-        Encoded y, of a classification, a regression or a prognosis.
+    targets : Targets, Numbers, SurvivalTimes or None
+        Encoded y, of a classification, a regression or a prognosis; None where there is none.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     rows : Index
@@ -89,8 +89,9 @@ class TrainingTable:
             Those rows, none of them held out.
         """
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
+        targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingTable(X, self.targets.take(rows), self.weight[rows], self.rows[rows], given)
+        return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class TGMMBase(RawColumns):
     prompt_encoder: Any
     dropout: float
     modality_dropout: float
-    clip: float | None = None
+    clip: float | None
+    task_weights: Mapping[str, float] | None = None
     modalities_: list[str]
     _token_shapes: dict[str, tuple[int, int]]
 
@@ -175,10 +176,11 @@ class TGMMBase(RawColumns):
         self, table: TrainingTable, x: np.ndarray, present: np.ndarray, dtype: Any
     ) -> tuple[TGMMTasks, np.ndarray]:
         """An untrained network with its inputs, in the span of the rows; or the last fit's."""
-        regularisation = {
+        regularisation: dict[str, Any] = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
             "alpha": self.alpha / table.weight.sum(),
+            "task_weights": self.task_weights,
         }
         before = getattr(self, "state_", None) if self.warm_start else None
         if before is not None:
@@ -198,7 +200,7 @@ class TGMMBase(RawColumns):
         network = seeded_module(lambda: self._make(dims, **regularisation), self._seed, dtype)
         return network, self._spans.project(x)
 
-    def _make(self, dims: list[int] | None = None, **regularisation: float) -> TGMMTasks:
+    def _make(self, dims: list[int] | None = None, **regularisation: Any) -> TGMMTasks:
         from medfusion_sdk.nn.tgmm_network import TGMMNetwork, TGMMShape
         from medfusion_sdk.nn.tgmm_tasks import HEADS, TGMMTasks
 

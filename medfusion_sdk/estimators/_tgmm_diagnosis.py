@@ -33,10 +33,10 @@ class TGMMDiagnosis(TGMMBase):
 
     def _fit_expert(
         self, table: TrainingTable, codes: np.ndarray, kind: str, known: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Fit the expert on rows with a known diagnosis; returns its scores of all rows."""
+    ) -> None:
+        """Fit the expert on the rows with a known diagnosis."""
         learnt = table.kept if known is None else table.kept[known[table.kept]]
-        self.expert_, scores = fit_beside(
+        self.expert_, _ = fit_beside(
             self._plain(table.X),
             codes,
             table.weight,
@@ -45,7 +45,6 @@ class TGMMDiagnosis(TGMMBase):
             kind=kind,
             seed=self._seed,
         )
-        return {} if scores is None else {"expert": scores}
 
     def _plain(self, X: np.ndarray | RawRows) -> np.ndarray:
         """Columns of all modalities as they are: for trees."""

@@ -67,9 +67,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         Language model that embeds the prompt, once, in fit; see :class:`TextEncoder`. The
         embeddings are kept with the weights, so prediction needs no language model.
     expert : bool or "auto", default="auto"
-        Whether trees on the columns as they are, cross-fitted, stand beside the network, which
-        adds to their log-odds what they don't see; "auto" from 500 rows on, with 20 of each
-        class. Ours, for tables of measurements; False is the published method.
+        Whether trees on the columns as they are stand beside the network: the log-odds of the
+        two are averaged. "auto" from 500 rows on, with 20 of each class. Ours, for tables of
+        measurements; False is the published method.
     dropout : float, default=0.1
         In fusion and guidance.
     modality_dropout : float, default=0.2
@@ -78,6 +78,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         L2 penalty as in :class:`SmallMultimodalClassifier`.
     scaling : str or mapping, default="auto"
         As in :class:`SmallMultimodalClassifier`.
+    clip : float or None, default=3.0
+        Values further from a column's median than this many robust standard deviations count as
+        that, for the network: a slip of the pen is no hundredfold risk. None leaves them.
     learning_rate : float, default=0.003
         Of Adam, lowered to zero by a cosine.
     max_epochs : int, default=100
@@ -167,6 +170,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         modality_dropout: float = 0.2,
         alpha: float = 0.1,
         scaling: str | Mapping[str, str] = "auto",
+        clip: float | None = 3.0,
         learning_rate: float = 3e-3,
         max_epochs: int = 100,
         batch_size: int | str = "auto",
@@ -199,6 +203,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         self.modality_dropout = modality_dropout
         self.alpha = alpha
         self.scaling = scaling
+        self.clip = clip
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -225,9 +230,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"
         self._read_table(table)
-        labels = {"target": targets.codes, **self._fit_expert(table, targets.codes, kind)}
+        self._fit_expert(table, targets.codes, kind)
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
-        self._learn(table, {"diagnosis": settings}, labels)
+        self._learn(table, {"diagnosis": settings}, {"target": targets.codes})
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         return {"diagnosis": TaskOutput("probability", out["proba"], list(self.label_names_))}

@@ -170,7 +170,7 @@ class FlexFusion(nn.Module):
 
 
 class TextualGuidance(nn.Module):
-    """Textual Guidance of one task: prompt tokens ask the fused row, their mean is the answer.
+    """Textual Guidance of one task: prompt tokens ask the fused row, their mean answer is added.
 
     Parameters
     ----------
@@ -212,6 +212,8 @@ class TextualGuidance(nn.Module):
         if reads:
             self.attend = CrossAttention(width, n_heads)
             self.norm, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+            # Zero, so that a task begins at the fused vector itself.
+            nn.init.zeros_(self.norm_out.weight)
             self.feed = feed_forward(width, dropout)
             self.dropout = SharedDropout(dropout)
 
@@ -238,7 +240,7 @@ class TextualGuidance(nn.Module):
         Returns
         -------
         vector : Tensor of shape (B, d)
-            The answer r_t.
+            Fused vector and mean answer: r_t.
         attention : Tensor of shape (B, H, P, 1 + M)
             From prompt tokens to the fused vector and the modalities.
         """
@@ -249,7 +251,7 @@ class TextualGuidance(nn.Module):
         answer, weights = self.attend(prompt, read, allowed)
         answer = self.norm(prompt + self.dropout(answer))
         answer = self.norm_out(answer + self.feed(answer))
-        return answer.mean(dim=1), weights
+        return fused.vector + answer.mean(dim=1), weights
 
 
 def feed_forward(width: int, dropout: float) -> nn.Sequential:

