@@ -234,9 +234,9 @@ class RawColumns(BlockTable):
                 torch.from_numpy(self._scaling.scale[own].astype(np.float32)),
             )
         factor = self.encoder_learning_rate / float(self.learning_rate)
-        return TunedInputs(tasks, encoders, self._places(widths), scaling, factor)
+        return TunedInputs(tasks, encoders, self._encoder_places(widths), scaling, factor)
 
-    def _places(self, widths: Sequence[int]) -> dict[str, Any]:
+    def _encoder_places(self, widths: Sequence[int]) -> dict[str, Any]:
         from medfusion_sdk.nn.tuned import Place
 
         bounds = np.cumsum([0, *widths]).tolist()
