@@ -44,6 +44,8 @@ RAW_COLUMNS: Mapping[str, Allowed] = {
 }
 # Rows at once where an encoder learns: a step through it is what costs, and what trains.
 _TUNED_ROWS = 16
+# Bytes of images or signals that are kept from epoch to epoch; more are read anew for each.
+_AT_ONCE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -248,12 +250,11 @@ class RawColumns(BlockTable):
         if not self.tuned_:
             return {}
         from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.encoders._tunable import network_inputs
         from medfusion_sdk.nn.tuned import input_name
 
         device = resolve_device(self.device)
         return {
-            input_name(name): network_inputs(self._encoder(name), cells, device)
+            input_name(name): _inputs_of(self._encoder(name), cells, device)
             for name, cells in X.cells.items()
         }
 
@@ -278,6 +279,25 @@ class RawColumns(BlockTable):
             if next(module.parameters()).device != resolve_device(self.device):
                 self._module = None  # built anew: moving it would move the shared part
         return super()._outputs(X, rows)
+
+
+def _inputs_of(encoder: BaseEncoder, cells: list[Any], device: Any) -> Any:
+    """What an encoder's network reads of cells; batch by batch where all would be too much."""
+    import torch
+
+    from medfusion_sdk.encoders._tunable import network_inputs
+    from medfusion_sdk.training.lazy import LazyRows
+
+    def read(places: Sequence[int]) -> np.ndarray:
+        inputs: Any = network_inputs(encoder, [cells[i] for i in places], device)
+        return inputs.numpy()
+
+    first = next((i for i, cell in enumerate(cells) if cell is not None), None)
+    if isinstance(encoder, TextEncoder) or first is None:
+        return network_inputs(encoder, cells, device)
+    if read([first]).nbytes * len(cells) <= _AT_ONCE:
+        return network_inputs(encoder, cells, device)
+    return LazyRows(read, torch.arange(len(cells)))
 
 
 def _is_transformer(encoder: BaseEncoder) -> bool:

@@ -24,6 +24,7 @@ from medfusion_sdk import (
     make_modality_transformer,
     save_estimator,
 )
+from medfusion_sdk.estimators import _raw_columns
 from medfusion_sdk.exceptions import (
     BackboneMismatchError,
     CellError,
@@ -242,6 +243,16 @@ def test_rows_of_weight_zero_are_as_good_as_removed(cohort):
     removed = make(1).fit(X[weight > 0], y[weight > 0])
     for name, values in removed.state_.items():
         np.testing.assert_array_equal(weighted.state_[name], values)
+
+
+def test_images_that_would_be_too_much_are_read_batch_by_batch_to_the_same_end(cohort, monkeypatch):
+    X, y = cohort
+    whole = make(1).fit(X, y)
+    monkeypatch.setattr(_raw_columns, "_AT_ONCE", 1000)
+    lazy = make(1).fit(X, y)
+    for name, values in whole.state_.items():
+        np.testing.assert_array_equal(lazy.state_[name], values)
+    np.testing.assert_array_equal(lazy.predict_proba(X), whole.predict_proba(X))
 
 
 def test_search_over_what_learns_runs_and_early_stopping_holds_rows_out(cohort):
