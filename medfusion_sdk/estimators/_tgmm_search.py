@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import FLAG, Allowed, Whole
 from medfusion_sdk.estimators._gallery import (
@@ -269,6 +270,7 @@ class TGMMSearch(TGMMRetrieval):
         return Gallery.of(places, rows, groups)
 
     def _kept_gallery(self) -> Gallery:
+        check_is_fitted(self, "state_")
         if not hasattr(self, "gallery_"):
             raise DataError(
                 "there is no gallery to search: fit with keep_gallery=True, or give it rows by "

@@ -12,8 +12,6 @@ from medfusion_sdk.readers.cells import Column, is_missing, read_column
 
 __all__ = ["as_cohort_table", "read_series", "series_columns"]
 
-_MOST = float(np.finfo(np.float32).max)
-
 
 def as_cohort_table(X: Any) -> pd.DataFrame:
     """Take a cohort table, or one column of it, as a DataFrame.
@@ -130,9 +128,11 @@ def _as_series(cell: Any, n_channels: int | None) -> np.ndarray:
             f"this series has {len(series)} channels, others of the column {n_channels}. A "
             "channel that a row lacks is a row of NaN."
         )
-    if (series > _MOST).any() or (series < -_MOST).any():
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(series.astype(np.float32, copy=False))
+    if infinite.any():
         raise SignalError(
-            f"this series holds infinity, or a number beyond {_MOST:.1e}, the most of single "
-            "precision; mark what wasn't observed by NaN."
+            "this series holds infinity, or a number beyond single precision; mark what wasn't "
+            "observed by NaN."
         )
     return series

@@ -85,6 +85,18 @@ def test_infinite_number_of_a_block_table_is_named(stays):
         quick().fit(X, stays[1])
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.int8, bool, list])
+def test_series_of_any_numbers_are_read(stays, kind):
+    X, y = stays
+    marks = np.random.default_rng(0).integers(0, 2, size=(len(X), 2, 9))
+    cells = [cell.tolist() if kind is list else cell.astype(kind) for cell in marks]
+    model = quick().fit(X.assign(marks=cells), y)
+    plain = X.assign(marks=list(marks.astype(float)))
+    np.testing.assert_array_equal(
+        model.predict_proba(X.assign(marks=cells)), quick().fit(plain, y).predict_proba(plain)
+    )
+
+
 def test_series_beyond_single_precision_is_refused(stays, fitted):
     X = stays[0].copy()
     X.at[5, "vitals"] = np.where(np.arange(48) == 7, 1e300, X.at[5, "vitals"].astype(np.float64))

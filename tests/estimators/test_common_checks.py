@@ -15,6 +15,7 @@ from medfusion_sdk import (
     BrainAdapterClassifier,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
+    TGMMRetriever,
 )
 
 ESTIMATORS = [
@@ -24,6 +25,7 @@ ESTIMATORS = [
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
     BrainAdapterClassifier(text_encoder="standin-text", proj_dim=64, learning_rate=5e-3),
+    TGMMRetriever(max_epochs=5, d_model=16),
 ]
 
 
