@@ -133,7 +133,7 @@ class TGMMBase(RawColumns):
             if self._spans is not None:
                 trained.network.dims = self._spans.widen(trained.network.projections)
                 if isinstance(trained, TunedInputs):
-                    trained.places = self._places(self._scaling.dims)
+                    trained.places = self._encoder_places(self._scaling.dims)
             return trained
 
         self._module = self._train(network, table, data, finish)

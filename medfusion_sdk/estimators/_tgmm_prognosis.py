@@ -11,6 +11,7 @@ import pandas as pd
 from medfusion_sdk._parameters import FLAG, Allowed, Number, OneOf
 from medfusion_sdk.estimators._cox_expert import CoxExpert, fit_cox_expert, suffices
 from medfusion_sdk.estimators._network_estimator import TrainingTable
+from medfusion_sdk.estimators._raw_columns import RawRows, values_of
 from medfusion_sdk.estimators._tgmm import TGMMBase
 from medfusion_sdk.survival import SurvivalTimes
 
@@ -55,7 +56,7 @@ class TGMMPrognosis(TGMMBase):
         learnt = table.kept[known[table.kept]]
         self.cox_expert_ = None
         if self.expert is True or (self.expert == "auto" and suffices(y.take(learnt))):
-            x, present = self._scaling.apply(table.X, table.rows)
+            x, present = self._scaling.apply(values_of(table.X), table.rows)
             self.cox_expert_, own = fit_cox_expert(
                 x[learnt],
                 present[learnt],
@@ -74,14 +75,14 @@ class TGMMPrognosis(TGMMBase):
         risk = self._outputs(table.X, table.rows)["risk"].astype(np.float64)
         if self.cox_expert_ is None:
             return risk
-        seen = self.cox_expert_.risk(self._scaling.apply(table.X, table.rows)[0])
+        seen = self.cox_expert_.risk(self._scaling.apply(values_of(table.X), table.rows)[0])
         return risk - seen + labels["cox_expert"]
 
-    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
+    def _inputs(self, X: np.ndarray | RawRows, rows: pd.Index) -> dict[str, Tensor]:
         import torch
 
         data = super()._inputs(X, rows)
         if self.cox_expert_ is not None:
-            risk = self.cox_expert_.risk(self._scaling.apply(X, rows)[0])
+            risk = self.cox_expert_.risk(self._scaling.apply(values_of(X), rows)[0])
             data["cox_expert"] = torch.from_numpy(risk).to(data["x"].dtype)
         return data

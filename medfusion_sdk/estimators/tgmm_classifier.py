@@ -43,7 +43,8 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
     encoder_tuning : "frozen", int, "lora" or mapping of modality to these, default="frozen"
         What learns of those encoders: nothing; the last blocks of a transformer, by number; or
         low-rank adapters in all its blocks, by peft. One value is for every TextEncoder,
-        LabTextEncoder, ImageEncoder and SignalEncoder of ST-MEM; the others stay frozen.
+        LabTextEncoder, ImageEncoder and SignalEncoder of ST-MEM; the others stay frozen. What an
+        encoder that learns makes isn't clipped.
     encoder_learning_rate : float, default=1e-5
         Of what learns in encoders.
     d_model : int, default=64
@@ -221,6 +222,10 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         **BlockClassifier._allowed,
         **TGMMDiagnosis._allowed,
     }
+
+    def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        values, y = super()._validate_fit(self._start_reading(X), y)
+        return self._finish_reading(X, values), y
 
     def _fit_table(self, table: TrainingTable) -> None:
         targets = table.targets
