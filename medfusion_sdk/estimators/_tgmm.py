@@ -140,10 +140,7 @@ class TGMMBase(RawColumns):
         self.state_ = module_to_state(self._module)
         del self._spans
         out = self._outputs(table.X, table.rows)
-        self._usual = {
-            task: np.average(answer.values, axis=0, weights=table.weight)
-            for task, answer in self._answers(out).items()
-        }
+        self._usual = self._mean_answers(out, table.weight)
         self._warn_of_collapse(out)
 
     def _embed(self, tasks: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -231,6 +228,13 @@ class TGMMBase(RawColumns):
         import torch
 
         return self._make().to(getattr(torch, self.architecture_["dtype"]))
+
+    def _mean_answers(
+        self, out: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Each task's usual answer; none where an answer of a row that lacks everything has no meaning."""
+        answers = self._answers(out).items()
+        return {task: np.average(one.values, axis=0, weights=weight) for task, one in answers}
 
     def _warn_of_collapse(self, out: Mapping[str, np.ndarray]) -> None:
         """Say so where the gates have come to trust one modality alone."""

@@ -124,10 +124,11 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
             labels["target"] = targets.codes
         if "prognosis" in self.tasks_:
             heads["prognosis"] = self._prognosis_head
-            labels |= self._prognosis_labels(table, targets.times, targets.followed)
+            labels |= self._prognosis_labels(targets.times, targets.followed)
         self._learn(table, heads, labels)
         if "prognosis" in self.tasks_:
-            followed, risk = targets.followed, self._training_risk(table, labels)
+            followed = targets.followed
+            risk = self._fit_cox_expert(table, targets.times, followed)
             times = targets.times.take(followed)
             self.baseline_ = BaselineHazard.fit(risk[followed], times, table.weight[followed])
 

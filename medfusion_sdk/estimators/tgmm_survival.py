@@ -27,9 +27,9 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
     turns risks into survival curves.
 
     On hundreds of patients most of what can be learnt is linear. So, by default, a ridge Cox model
-    of each modality stands beside the network: their log-risks are weighed by what they say of
-    patients whom they haven't seen, and the network adds to the sum. That is ours;
-    ``expert=False`` is the published method.
+    of each modality stands beside the network: the modalities' log-risks are weighed by what they
+    say of patients whom they haven't seen, and averaged with the network's, brought to the same
+    spread. That is ours; ``expert=False`` is the published method.
 
     Parameters
     ----------
@@ -201,9 +201,9 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
 
     def _fit_table(self, table: TrainingTable) -> np.ndarray:
         self._read_table(table)
-        labels = self._prognosis_labels(table, table.targets)
+        labels = self._prognosis_labels(table.targets)
         self._learn(table, {"prognosis": self._prognosis_head}, labels)
-        return self._training_risk(table, labels)
+        return self._fit_cox_expert(table, table.targets)
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         return {"prognosis": TaskOutput("log_risk", out["risk"][:, None], ["log_risk"])}
