@@ -21,6 +21,8 @@ __all__ = [
     "DataFileNotFoundError",
     "DeviceError",
     "EncoderWarning",
+    "GateCollapseWarning",
+    "ImageError",
     "MedFusionError",
     "MedFusionWarning",
     "MissingDependencyError",
@@ -32,6 +34,8 @@ __all__ = [
     "TrainingError",
     "TrainingWarning",
     "UnsavableModelError",
+    "VideoError",
+    "VolumeError",
     "WeightsError",
     "WeightsNotFoundError",
 ]
@@ -94,6 +98,18 @@ def _rebuild_cell_error(kind: type[CellError], message: str, row: Any, column: A
 
 class SignalError(CellError):
     """A signal is unreadable, of the wrong shape, rate or leads, or holds unusable samples."""
+
+
+class ImageError(CellError):
+    """An image is unreadable, of the wrong shape, or holds values that aren't grey or colour."""
+
+
+class VideoError(CellError):
+    """A video is unreadable, of the wrong shape, or holds values that aren't grey or colour."""
+
+
+class VolumeError(CellError):
+    """A volume is unreadable, of the wrong shape or orientation, or holds unusable voxels."""
 
 
 class CellFileNotFoundError(CellError, FileNotFoundError):
@@ -173,3 +189,7 @@ class ModalityWarning(MedFusionWarning):
 
 class TrainingWarning(MedFusionWarning):
     """Training changed a setting to get through."""
+
+
+class GateCollapseWarning(TrainingWarning):
+    """A fusion's gates have come to trust one modality alone."""

@@ -22,7 +22,7 @@ from medfusion_sdk.estimators._amfn_checks import (
 from medfusion_sdk.estimators._amfn_parameters import AMFN
 from medfusion_sdk.estimators._amfn_reading import TableReading, TableValues
 from medfusion_sdk.estimators._amfn_table import Layout, absent_modalities, find_layout
-from medfusion_sdk.estimators._expert import Expert, fit_expert
+from medfusion_sdk.estimators._expert import Expert, fit_beside
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
 from medfusion_sdk.estimators._rows import refuse_infinity
@@ -42,10 +42,6 @@ _SEQUENCE = ("gru", "tcn", "transformer")
 _SINGLE_BATCH_ROWS, _BATCH_ROWS = 64, 128
 # What "auto" epochs are, and no fewer steps than these.
 _EPOCHS, _LEAST_STEPS = 10, 250
-# "auto" has an expert from here on: trees have little to learn from fewer.
-_EXPERT_ROWS, _EXPERT_CLASS_ROWS = 500, 20
-# One row of each class for each of its folds.
-_EXPERT_FOLDS = 5
 
 # "auto" reads series step by step where this share or more was observed: waveforms and regular
 # recordings. Of charted values a summary said as much on PhysioNet 2012, at a third of the time.
@@ -175,24 +171,15 @@ class AMFNBase(NetworkEstimator):
     def _fit_expert(
         self, table: TrainingTable, values: TableValues, kind: str, y: np.ndarray
     ) -> tuple[Expert | None, np.ndarray | None]:
-        kept = table.kept
-        wanted = self.expert is True or (self.expert == "auto" and _suffices(y[kept], kind))
-        if not wanted or not values.plain.shape[1]:
-            return None, None
-        rarest = (
-            np.bincount(y[kept], minlength=y.max() + 1).min() if kind == "classes" else len(kept)
+        return fit_beside(
+            values.plain,
+            y,
+            table.weight,
+            table.kept,
+            wanted=self.expert,
+            kind=kind,
+            seed=self._seed,
         )
-        if rarest < _EXPERT_FOLDS:
-            raise ParameterError(
-                f"expert=True fits trees in {_EXPERT_FOLDS} folds, each with every class; of the "
-                f'rarest there are {rarest} training rows. expert="auto" goes without trees then.'
-            )
-        expert, own = fit_expert(
-            values.plain[kept], y[kept], table.weight[kept], kind=kind, seed=self._seed
-        )
-        scores = expert.scores(values.plain)  # of rows held out for early stopping
-        scores[kept] = own
-        return expert, scores
 
     def _check_shape(self) -> None:
         width, n_heads = self.d_model, self.n_heads
@@ -353,14 +340,6 @@ class AMFNBase(NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _suffices(y: np.ndarray, kind: str) -> bool:
-    """Whether there are rows enough for trees, of each class and for and against each label."""
-    if len(y) < _EXPERT_ROWS or kind == "numbers":
-        return len(y) >= _EXPERT_ROWS
-    counts = np.bincount(y) if kind == "classes" else np.concatenate([y.sum(0), (1 - y).sum(0)])
-    return bool(counts.min() >= _EXPERT_CLASS_ROWS)
 
 
 def _stack(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

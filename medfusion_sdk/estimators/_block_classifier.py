@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from medfusion_sdk._parameters import Allowed, MappingTo, Number, OneOf
+from medfusion_sdk._parameters import Allowed
+from medfusion_sdk.estimators._block_table import BlockTable
 from medfusion_sdk.estimators._classifier import NetworkClassifier
-from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import refuse_infinity
-from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.exceptions import ParameterError
-from medfusion_sdk.tables import group_blocks
 
 __all__ = ["BlockClassifier"]
 
-_SCALING = OneOf("auto", "feature", "block", "none")
 
-
-class BlockClassifier(NetworkClassifier):
+class BlockClassifier(BlockTable, NetworkClassifier):
     """Base of the classifiers that read a block table."""
-
-    modalities: Any
-    scaling: Any
-    alpha: float
-    _scaling: BlockScaling
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         **NetworkClassifier._allowed,
-        "scaling": _SCALING | MappingTo(_SCALING),
-        "alpha": Number(least=0),
-        "dropout": Number(least=0, below=1),
-        "modality_dropout": Number(least=0, below=1),
+        **BlockTable._allowed,
     }
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -44,46 +30,3 @@ class BlockClassifier(NetworkClassifier):
         )
         refuse_infinity(values, X)
         return values, y
-
-    def _validate(self, X: Any) -> np.ndarray:
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
-        refuse_infinity(values, X)
-        return values
-
-    def _absent(self, X: np.ndarray) -> list[str]:
-        return [
-            name for name, columns in self._read_blocks().items() if np.isnan(X[:, columns]).all()
-        ]
-
-    def _read_blocks(self) -> dict[str, np.ndarray]:
-        """Column positions of each modality that is read."""
-        return self._scaling.blocks
-
-    def _all_blocks(self, X: np.ndarray) -> dict[str, np.ndarray]:
-        """Column positions of each modality of the table."""
-        names = getattr(self, "feature_names_in_", None)
-        return group_blocks(names, X.shape[1], self.modalities)
-
-    def _check_scaling(self, modalities: Iterable[str]) -> None:
-        """Refuse a mapping whose names aren't the table's: a typo would pass for "auto"."""
-        unknown = set() if isinstance(self.scaling, str) else {*self.scaling} - {*modalities}
-        if unknown:
-            raise ParameterError(
-                f"{type(self).__name__}: scaling names {sorted(unknown)}; the table has the "
-                f"modalities {list(modalities)}."
-            )
-
-    def _fit_scaling(self, table: TrainingTable, modalities: Any) -> BlockScaling:
-        return BlockScaling.fit(
-            table.X,
-            table.weight,
-            feature_names=getattr(self, "feature_names_in_", None),
-            modalities=modalities,
-            scaling=self.scaling,
-            rows=table.rows,
-        )
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags

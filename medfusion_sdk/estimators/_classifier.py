@@ -82,7 +82,7 @@ class NetworkClassifier(
         given = None
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
-        held = self._held_out(int(counted.sum()), targets)
+        held = self._held_out(int(counted.sum()), targets.strata)
         rows = row_labels(raw_X)[counted]
         self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
         return self

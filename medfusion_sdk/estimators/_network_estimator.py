@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,6 @@ from medfusion_sdk._parameters import (
     check_parameters,
 )
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
 
@@ -51,8 +50,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets or Numbers
-        Encoded y, of a classification or a regression.
+    targets : Targets, Numbers, SurvivalTimes or None
+        Encoded y, of a classification, a regression or a prognosis; None where there is none.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     rows : Index
@@ -90,7 +89,7 @@ class TrainingTable:
             Those rows, none of them held out.
         """
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
-        targets = replace(self.targets, codes=self.targets.codes[rows])
+        targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
         return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
 
@@ -145,7 +144,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     device: Any
     batch_size: Any
     max_epochs: int | str
-    learning_rate: float
+    learning_rate: float | str
     early_stopping: bool | str
     validation_fraction: float
     n_iter_no_change: int
@@ -199,22 +198,28 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _predict(self, X: Any) -> dict[str, np.ndarray]:
         """Run the network over a table; every output, row by row."""
-        from medfusion_sdk.training import predict_batches
+        return self._outputs(self._checked(X), row_labels(X))
 
+    def _checked(self, X: Any) -> Any:
+        """Validate a table to predict on; warn of modalities that it lacks altogether."""
         check_is_fitted(self, "state_")
-        raw, X = X, self._validate(X)
+        X = self._validate(X)
         absent = self._absent(X) if len(X) > 1 else []  # one patient alone often lacks something
         if absent:
             warnings.warn(
                 f"no row has the modalities {absent}: predictions come from the others alone.",
                 ModalityWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        network = self._network()
-        inputs = self._inputs(X, row_labels(raw))
+        return X
+
+    def _outputs(self, X: Any, rows: pd.Index) -> dict[str, np.ndarray]:
+        """Run the network over a validated table."""
+        from medfusion_sdk.training import predict_batches
+
         return predict_batches(
-            network.predict,
-            inputs,
+            self._network().predict,
+            self._inputs(X, rows),
             batch_size=self._predict_rows if self.batch_size == "auto" else self.batch_size,
             device=self.device,
         )
@@ -268,6 +273,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             module,
             config=self._config(len(table.weight), **config),
             seed=self._seed,
+            stratify="event" if "event" in data else None,
             device=self.device,
             callbacks=None if finish is None else self._callbacks(table, finish),
             label=type(self).__name__,
@@ -286,14 +292,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             ready = finish(deepcopy(module).cpu().eval())
             return {"state_": module_to_state(ready), "_module": ready}
 
-        names = getattr(self, "feature_names_in_", None)
         return FitCallbacks(
             self,
-            table.X if names is None else pd.DataFrame(table.X, columns=names),
+            self._as_given(table.X),
             None if table.targets is None else table.targets.original,
             sample_weight=table.sample_weight,
             fitted_attributes=fitted_attributes,
         )
+
+    def _as_given(self, X: Any) -> Any:
+        """Validated rows in the form that the estimator takes."""
+        names = getattr(self, "feature_names_in_", None)
+        return X if names is None else pd.DataFrame(X, columns=names)
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
         settings = {
@@ -312,17 +322,14 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             return n_rows >= _EARLY_STOPPING_ROWS
         return bool(self.early_stopping)
 
-    def _held_out(self, n_rows: int, targets: Targets | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping, stratified where y has single classes."""
+    def _held_out(self, n_rows: int, strata: np.ndarray | None = None) -> np.ndarray | None:
+        """Choose the rows for early stopping, with their share of each stratum."""
         if not self._stops_early(n_rows):
             return None
-        stratify = None
-        if targets is not None and not targets.multilabel and np.bincount(targets.codes).min() > 1:
-            stratify = targets.codes
         _, held = train_test_split(
             np.arange(n_rows),
             test_size=self.validation_fraction,
-            stratify=stratify,
+            stratify=strata,
             random_state=self._seed,
         )
         return held

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,16 +99,24 @@ class RowSpans:
         Presence mask.
     dims : sequence of int
         Width of each modality.
+    whole : collection of int, default=()
+        Modalities to leave as they are, whatever their width.
     """
 
-    def __init__(self, x: np.ndarray, present: np.ndarray, dims: Sequence[int]) -> None:
+    def __init__(
+        self,
+        x: np.ndarray,
+        present: np.ndarray,
+        dims: Sequence[int],
+        whole: Collection[int] = (),
+    ) -> None:
         import torch
 
         from medfusion_sdk.nn.span import row_span
 
         self._bounds = np.cumsum([0, *dims])
         self.bases = [
-            row_span(torch.from_numpy(x[present[:, m], start:stop]))
+            None if m in whole else row_span(torch.from_numpy(x[present[:, m], start:stop]))
             for m, (start, stop) in enumerate(zip(self._bounds, self._bounds[1:], strict=False))
         ]
 

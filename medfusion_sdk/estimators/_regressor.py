@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -45,6 +45,21 @@ class Numbers:
         """The targets as they came."""
         y = self.codes * self.scale + self.mean
         return y[:, 0] if self.flat else y
+
+    def take(self, rows: np.ndarray) -> Numbers:
+        """Take some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool
+            Which.
+
+        Returns
+        -------
+        Numbers
+            Those.
+        """
+        return replace(self, codes=self.codes[rows])
 
     @classmethod
     def encode(cls, y: np.ndarray, weight: np.ndarray, raw: Any) -> Numbers:

@@ -32,12 +32,16 @@ class BlockScaling:
         Column positions of each modality.
     indicators : dict of str to ndarray of int
         Those of its columns that lacked single values in training; each gets an indicator.
+    low, high : ndarray of shape (sum(dims),)
+        Bounds of the columns and indicators, modality after modality.
     mean, scale : ndarray of shape (sum(dims),)
-        Of the columns and indicators, modality after modality.
+        Of the same, within their bounds.
     """
 
     blocks: dict[str, np.ndarray]
     indicators: dict[str, np.ndarray]
+    low: np.ndarray
+    high: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
 
@@ -61,6 +65,8 @@ class BlockScaling:
         modalities: str | Mapping[str, Any],
         scaling: str | Mapping[str, str],
         rows: Sequence[Any] | None = None,
+        token_shapes: Mapping[str, tuple[int, int]] | None = None,
+        clip: float | None = None,
     ) -> BlockScaling:
         """Learn the blocks of a table.
 
@@ -80,6 +86,12 @@ class BlockScaling:
             measurements and ``"block"`` for embeddings.
         rows : sequence or None, default=None
             Labels of the rows, for messages; None for their positions.
+        token_shapes : mapping of str to (int, int) or None, default=None
+            Tokens and their width, of modalities that are sequences of tokens. Those of a
+            modality are scaled alike, and have no indicators: what lacks is a token.
+        clip : float or None, default=None
+            Values further from a column's median than this many robust standard deviations
+            (interquartile range / 1.349) count as that; None leaves them.
 
         Returns
         -------
@@ -95,18 +107,23 @@ class BlockScaling:
                 f"modalities {never} are missing in every training row: nothing can be learnt "
                 "about them. Leave them out of `modalities`, or drop their columns."
             )
+        tokens = token_shapes or {}
         indicators = {
-            name: columns[np.isnan(X[np.ix_(present[:, m], columns)]).any(axis=0)]
+            name: columns[:0]
+            if name in tokens
+            else columns[np.isnan(X[np.ix_(present[:, m], columns)]).any(axis=0)]
             for m, (name, columns) in enumerate(blocks.items())
         }
-        means, scales = [], []
+        parts = []
         for m, name in enumerate(blocks):
             values = _expand(X, blocks[name], indicators[name], present[:, m])
             kind = scaling if isinstance(scaling, str) else scaling.get(name, "auto")
-            mean, scale = _centre_and_scale(values, weight, kind)
-            means.append(mean)
-            scales.append(scale)
-        return cls(blocks, indicators, np.concatenate(means), np.concatenate(scales))
+            n_tokens, width = tokens.get(name, (1, values.shape[1]))
+            learnt = _learn_columns(
+                values.reshape(-1, width), np.repeat(weight, n_tokens), kind, clip
+            )
+            parts.append(np.tile(learnt, n_tokens))
+        return cls(blocks, indicators, *np.concatenate(parts, axis=1))
 
     def apply(
         self, X: np.ndarray, rows: Sequence[Any] | None = None
@@ -135,6 +152,7 @@ class BlockScaling:
             ],
             axis=1,
         )
+        np.clip(values, self.low, self.high, out=values)
         values -= self.mean
         values /= self.scale
         return np.nan_to_num(values, copy=False, nan=0.0), present
@@ -156,24 +174,51 @@ def _expand(
     return np.concatenate([X[:, columns], missing], axis=1)
 
 
-def _centre_and_scale(
-    values: np.ndarray, weight: np.ndarray, kind: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of a block's columns, NaN left out, so that its rows have RMS norm one."""
-    width = values.shape[1]
+def _learn_columns(
+    values: np.ndarray, weight: np.ndarray, kind: str, clip: float | None
+) -> np.ndarray:
+    """Bounds, mean and scale of a block's columns, NaN left out; shape (4, width).
+
+    Scaled, the block's rows have RMS norm one, unless `kind` is "none".
+    """
+    low, high = np.full((2, values.shape[1]), [[-np.inf], [np.inf]])
+    mean, spread = _mean_and_spread(values, weight)
+    measured = kind == "feature" or (kind == "auto" and _are_measurements(spread))
+    if clip is not None:
+        reach = clip * _robust_spread(values, weight, spread)
+        median = _quantiles(values, weight, [0.5])[0]
+        low, high = median - reach, median + reach
+        mean, spread = _mean_and_spread(np.clip(values, low, high), weight)
     if kind == "none":
-        return np.zeros(width), np.ones(width)
-    known = ~np.isnan(values)
-    counts = np.maximum(weight @ known, np.finfo(np.float64).tiny)
-    filled = np.where(known, values, 0.0)
-    mean = (weight @ filled) / counts
-    centred = np.where(known, values - mean, 0.0)
-    variance = (weight @ centred**2) / counts
-    # A column that is constant up to rounding has no spread to divide by.
-    spread = np.sqrt(np.where(variance > 1e-12 * (1e-6 + mean**2), variance, 0.0))
-    if kind == "feature" or (kind == "auto" and _are_measurements(spread)):
+        mean, scale = np.zeros(len(mean)), np.ones(len(mean))
+    elif measured:
         scale = np.where(spread > 0, spread, 1.0) * np.sqrt(max((spread > 0).sum(), 1))
     else:
         norm = np.sqrt((spread**2).sum())
-        scale = np.full(width, norm if norm > 0 else 1.0)
-    return mean, scale
+        scale = np.full(len(mean), norm if norm > 0 else 1.0)
+    return np.stack([low, high, mean, scale])
+
+
+def _mean_and_spread(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = ~np.isnan(values)
+    counts = np.maximum(weight @ known, np.finfo(np.float64).tiny)
+    mean = (weight @ np.where(known, values, 0.0)) / counts
+    variance = (weight @ np.where(known, values - mean, 0.0) ** 2) / counts
+    # A column that is constant up to rounding has no spread to divide by.
+    return mean, np.sqrt(np.where(variance > 1e-12 * (1e-6 + mean**2), variance, 0.0))
+
+
+def _robust_spread(values: np.ndarray, weight: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Standard deviation that the interquartile range stands for, or the real one if that's 0."""
+    first, third = _quantiles(values, weight, [0.25, 0.75])
+    return np.where(third > first, (third - first) / 1.349, spread)
+
+
+def _quantiles(values: np.ndarray, weight: np.ndarray, shares: list[float]) -> np.ndarray:
+    """Quantiles of each column, NaN left out; a row of weight two is two rows."""
+    order = np.argsort(values, axis=0)  # NaN last
+    ranked = np.take_along_axis(values, order, axis=0)
+    total = np.cumsum(np.where(np.isnan(ranked), 0.0, weight[order]), axis=0)
+    # The sum of floating weights may fall short of a share of itself by rounding.
+    reached = [(total < share * total[-1] * (1 - 1e-12)).sum(axis=0) for share in shares]
+    return np.take_along_axis(ranked, np.minimum(reached, len(ranked) - 1), axis=0)

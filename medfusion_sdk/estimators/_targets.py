@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,26 @@ class Targets:
     def multilabel(self) -> bool:
         """Labels are independent."""
         return self.codes.ndim == 2
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """What rows held out are stratified by; None where that can't be done."""
+        return None if self.multilabel or np.bincount(self.codes).min() < 2 else self.codes
+
+    def take(self, rows: np.ndarray) -> Targets:
+        """Take some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool
+            Which.
+
+        Returns
+        -------
+        Targets
+            Those.
+        """
+        return replace(self, codes=self.codes[rows])
 
     @classmethod
     def encode(cls, y: Any, raw: Any = None) -> Targets:

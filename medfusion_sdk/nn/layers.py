@@ -1,11 +1,11 @@
-"""Small layers that every method shares: masked softmax, masked attention, batch-shared dropout."""
+"""Small layers that methods share: masked softmax, masked attention, batch-shared dropout."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MaskedSelfAttention", "SharedDropout", "masked_softmax"]
+__all__ = ["CrossAttention", "MaskedSelfAttention", "SharedDropout", "masked_softmax"]
 
 
 def masked_softmax(scores: Tensor, allowed: Tensor, dim: int = -1) -> Tensor:
@@ -118,3 +118,51 @@ class MaskedSelfAttention(nn.Module):
         weights = masked_softmax(scores, present[:, None, None, :])
         attended = (weights @ value).transpose(1, 2).reshape(n_rows, n_tokens, width)
         return self.out(attended), weights
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from some tokens to others, blind to those that aren't allowed.
+
+    Parameters
+    ----------
+    width : int
+        Token width h.
+    n_heads : int
+        Number of heads; divides `width`.
+    """
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        if width % n_heads:
+            raise ValueError(f"n_heads={n_heads} does not divide the width {width}.")
+        self.n_heads = n_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, tokens: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend within each row.
+
+        Parameters
+        ----------
+        queries : Tensor of shape (B, Q, h) or (1, Q, h)
+            Who looks; the same in every row if there is but one.
+        tokens : Tensor of shape (B, K, h)
+            What is looked at; finite where it isn't allowed, too.
+        allowed : Tensor of shape (B, Q, K), bool
+            Which tokens each query may look at.
+
+        Returns
+        -------
+        attended : Tensor of shape (B, Q, h)
+            Zero for a query that may look at nothing.
+        weights : Tensor of shape (B, n_heads, Q, K)
+            Attention, zero where it isn't allowed.
+        """
+        split = (self.n_heads, queries.shape[-1] // self.n_heads)
+        query = self.query(queries).unflatten(-1, split).transpose(1, 2)
+        key, value = self.key_value(tokens).unflatten(-1, (2, *split)).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(-1, -2) / split[1] ** 0.5
+        weights = masked_softmax(scores, allowed[:, None])
+        attended = self.out((weights @ value).transpose(1, 2).flatten(2))
+        return torch.where(allowed.any(dim=-1, keepdim=True), attended, 0.0), weights

@@ -79,7 +79,7 @@ def check_row_without_modality_raises(estimator: Any) -> None:
     empty.iloc[7] = np.nan
     for what, call in (
         ("fit", lambda: fit(estimator, empty, y)),
-        ("predict_proba", lambda: fitted.predict_proba(empty)),
+        ("predict_proba", lambda: probabilities(fitted, empty)),
     ):
         message = _message_of_value_error(call)
         assert message is not None, f"{what} took a row of which everything is missing"
@@ -112,7 +112,7 @@ def check_modality_absent_at_predict(estimator: Any) -> None:
         others = others[others.notna().any(axis=1)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            message = _message_of_value_error(lambda table=others: fitted.predict_proba(table))
+            message = _message_of_value_error(lambda table=others: probabilities(fitted, table))
             if message is None:
                 _assert_distributions(probabilities(fitted, others), f"without {modality}")
         if message is None:

@@ -8,7 +8,7 @@ from unittest import SkipTest
 import numpy as np
 from sklearn.utils import get_tags
 
-from medfusion_sdk.testing._cohorts import assert_same, cohort, fit, probabilities
+from medfusion_sdk.testing._cohorts import assert_same, cohort, fit, needs, probabilities
 
 __all__ = [
     "check_multilabel_probabilities",
@@ -19,6 +19,7 @@ __all__ = [
 
 def check_probabilities_are_distributions(estimator: Any) -> None:
     """Probabilities are finite, sum to one, and their largest is the prediction."""
+    needs(estimator, method="predict_proba")
     X, y = cohort()
     fitted = fit(estimator, X, y)
     proba = probabilities(fitted, X)
@@ -31,6 +32,7 @@ def check_probabilities_are_distributions(estimator: Any) -> None:
 
 def check_string_labels_and_column_order(estimator: Any) -> None:
     """Columns of probabilities follow ``classes_``, which are sorted, whatever came first in y."""
+    needs(estimator, method="predict_proba")
     X, codes = cohort(60, n_classes=3)
     names = np.array(["AFIB", "MI", "NORM"])
     # Numbers in reverse: what comes first under one name comes last under the other.

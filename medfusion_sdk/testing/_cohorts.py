@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.testing import assert_allclose
 from sklearn.base import clone
+from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from medfusion_sdk.datasets import make_multimodal_cohort
+from medfusion_sdk.survival import survival_target
 
 __all__ = [
     "MODALITIES",
@@ -19,6 +21,8 @@ __all__ = [
     "block",
     "cohort",
     "fit",
+    "fit_in_place",
+    "labels",
     "needs",
     "needs_weights",
     "probabilities",
@@ -30,6 +34,8 @@ MODALITIES = ("ecg", "note", "labs")
 SAME_MODEL = 1e-5
 # Two fits of the same problem: rounding that training may have amplified.
 SAME_PROBLEM = 1e-4
+# Times of an outcome of survival.
+_EARLY, _LATE = 1.0, 2.0
 
 
 def cohort(n_samples: int = 45, **options: Any) -> tuple[pd.DataFrame, np.ndarray]:
@@ -65,13 +71,37 @@ def seeded(estimator: Any, **parameters: Any) -> Any:
 
 def fit(estimator: Any, X: Any, y: Any, sample_weight: Any = None, **parameters: Any) -> Any:
     """Fit a seeded clone."""
+    return fit_in_place(seeded(estimator, **parameters), X, y, sample_weight)
+
+
+def fit_in_place(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    """Fit an estimator on classes; one of survival on who dies early and who late."""
     weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-    return seeded(estimator, **parameters).fit(X, y, **weights)
+    return estimator.fit(X, _early_or_late(y) if _is_survival(estimator) else y, **weights)
 
 
 def probabilities(fitted: Any, X: Any) -> np.ndarray:
-    """Predicted probabilities as one array."""
+    """Predicted probabilities as one array; of dying late or early for an estimator of survival."""
+    if _is_survival(fitted):
+        late = np.array([curve(_EARLY) for curve in fitted.predict_survival_function(X)])
+        return np.column_stack([late, 1 - late])
     return np.asarray(fitted.predict_proba(X))
+
+
+def labels(fitted: Any, X: Any) -> np.ndarray:
+    """Predicted classes."""
+    if _is_survival(fitted):
+        return probabilities(fitted, X).argmax(axis=1)
+    return fitted.predict(X)
+
+
+def _is_survival(estimator: Any) -> bool:
+    return get_tags(estimator).estimator_type == "survival"
+
+
+def _early_or_late(y: np.ndarray) -> np.ndarray:
+    """Classes as times: the second class dies first. Alike rows stay alike, so all are events."""
+    return survival_target(np.ones(len(y)), np.where(np.asarray(y) > 0, _EARLY, _LATE))
 
 
 def assert_same(

@@ -24,7 +24,7 @@ _GROUPS = (_check_missing, _check_rows, _check_seeds, _check_input, _check_targe
 
 
 def multimodal_checks() -> dict[str, Check]:
-    """List the checks of a classifier that reads a block table.
+    """List the checks of a classifier, or estimator of survival, that reads a block table.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def multimodal_checks() -> dict[str, Check]:
 def check_multimodal_estimator(
     estimator: Any, *, on_fail: str | None = "raise"
 ) -> list[dict[str, Any]]:
-    """Check a classifier on a block table, beyond what scikit-learn's ``check_estimator`` asks.
+    """Check an estimator on a block table, beyond what scikit-learn's ``check_estimator`` asks.
 
     Small generated cohorts with missing modalities are fitted and predicted, some dozens of times;
     give an iterative estimator few iterations. Nothing of the estimator but its public interface
@@ -57,7 +57,9 @@ def check_multimodal_estimator(
     Parameters
     ----------
     estimator : estimator
-        An unfitted classifier; it is cloned, never fitted itself.
+        An unfitted classifier, or estimator of survival: one whose tag ``estimator_type`` is
+        "survival", which is fitted on a structured array of event and time, and asked for
+        ``predict_survival_function``. It is cloned, never fitted itself.
     on_fail : {"raise"} or None, default="raise"
         "raise" stops at the first check that fails, None goes through all of them.
 

@@ -40,6 +40,7 @@ def train(
     sample_weight: Tensor | None = None,
     validation: Mapping[str, Tensor] | None = None,
     validation_weight: Tensor | None = None,
+    stratify: str | None = None,
     device: str | torch.device = "auto",
     callbacks: FitCallbacks | None = None,
     label: str = "training",
@@ -52,8 +53,9 @@ def train(
         Has a method ``loss(batch, sample_weight)`` that takes a dict of tensors and the rows'
         weights or None, and returns the rows' mean loss as a scalar, or a dict of scalars with
         the key ``"loss"``; the others are recorded. It may have ``set_epoch(epoch, max_epochs)``,
-        told of each epoch. Parts with an attribute ``generator`` get a seeded one and must draw
-        from it. The module stays on `device`, in evaluation mode.
+        told of each epoch, and ``parameter_groups()``: the trainable parameters as an optimizer's
+        groups, each with an ``lr_factor`` on the rate. Parts with an attribute ``generator`` get
+        a seeded one and must draw from it. The module stays on `device`, in evaluation mode.
     data : mapping of str to Tensor
         Training rows: tensors of shape (n_rows, ...).
     config : TrainingConfig
@@ -67,6 +69,9 @@ def train(
         Rows whose loss is recorded after each epoch.
     validation_weight : Tensor or None, default=None
         Their weights.
+    stratify : str or None, default=None
+        Name of a tensor of `data` and `validation`; each mini-batch gets its share of the rows
+        of each of its values.
     device : str or torch.device, default="auto"
         Where to train; see :func:`~medfusion_sdk.backbones.devices.resolve_device`.
     callbacks : FitCallbacks or None, default=None
@@ -111,7 +116,7 @@ def train(
         shuffle.manual_seed(shuffle_seed)
         seed_generators(module, module_seed)
 
-    rows = partial(_rows, config=config, device=where)
+    rows = partial(_rows, config=config, device=where, stratify=stratify)
     with (
         limit_threads(),
         lent_generator(module, module_seed, where),
@@ -149,6 +154,7 @@ def _rows(
     *,
     config: TrainingConfig,
     device: torch.device,
+    stratify: str | None,
     generator: torch.Generator | None = None,
 ) -> Batches:
     if weight is not None and not weight.all():
@@ -158,7 +164,8 @@ def _rows(
         weight = weight[kept]
     weight = None if weight is None else weight.to(device)
     n_rows = max((len(tensor) for tensor in data.values()), default=0)
-    return Batches(move(data, device), weight, config.rows_per_step(n_rows), generator)
+    n_step = config.rows_per_step(n_rows)
+    return Batches(move(data, device), weight, n_step, generator, stratify)
 
 
 def _hooks(config: TrainingConfig, bar: Any, callbacks: FitCallbacks | None) -> list[Any]:

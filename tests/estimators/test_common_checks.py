@@ -12,8 +12,10 @@ from medfusion_sdk import (
     AdaCoMedClassifier,
     AMFNClassifier,
     AMFNRegressor,
+    BrainAdapterClassifier,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
+    TGMMRetriever,
 )
 
 ESTIMATORS = [
@@ -22,6 +24,8 @@ ESTIMATORS = [
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
+    BrainAdapterClassifier(text_encoder="standin-text", proj_dim=64, learning_rate=5e-3),
+    TGMMRetriever(max_epochs=5, d_model=16),
 ]
 
 

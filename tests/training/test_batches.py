@@ -64,6 +64,31 @@ def test_order_without_generator_is_kept_by_views():
     assert batches[0].tensors["row"].data_ptr() == data["row"].data_ptr()
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("n_events", [6, 7, 25, 44])
+def test_stratified_batches_share_events_evenly_and_cover_every_row_once(n_events, shuffled):
+    event = torch.arange(50) < n_events
+    generator = torch.Generator().manual_seed(0) if shuffled else None
+    batches = Batches(numbered(50) | {"event": event}, None, 9, generator, stratify="event")
+    for _ in range(2):
+        parts = rows_of(batches)
+        assert sorted(chain(*parts)) == list(range(50))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        events = [int(event[part].sum()) for part in parts]
+        assert max(events) - min(events) <= 1
+        assert min(events) >= 1
+
+
+def test_stratified_batches_are_shuffled_within_strata():
+    def one_pass(seed):
+        generator = torch.Generator().manual_seed(seed)
+        data = numbered(40) | {"event": torch.arange(40) % 3 == 0}
+        return rows_of(Batches(data, None, 8, generator, stratify="event"))
+
+    assert one_pass(0) == one_pass(0)
+    assert one_pass(0) != one_pass(1)
+
+
 @pytest.mark.parametrize(
     ("data", "weight"),
     [

@@ -380,3 +380,16 @@ def test_finished_training_leaves_no_tensor_behind():
         assert tensors_alive() == before
     finally:
         gc.enable()
+
+
+def test_stratified_training_gives_each_step_and_validation_batch_its_share():
+    class Counting(Regression):
+        def loss(self, batch, sample_weight):
+            counts.append((self.training, int(batch["event"].sum())))
+            return super().loss(batch, sample_weight)
+
+    counts = []
+    data = regression_data() | {"event": torch.arange(48) % 8 == 0}
+    config = TrainingConfig(max_epochs=2, batch_size=16)
+    train(Counting(), data, config=config, seed=0, validation=data, stratify="event", device="cpu")
+    assert counts == 2 * (3 * [(True, 2)] + 3 * [(False, 2)])

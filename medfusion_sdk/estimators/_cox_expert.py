@@ -1,0 +1,155 @@
+"""The expert beside a network of prognosis: a ridge Cox model per modality, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from medfusion_sdk.survival import SurvivalTimes
+
+__all__ = ["CoxExpert", "fit_cox_expert"]
+
+_N_FOLDS = 5
+# Rows of a modality have RMS norm one: a priori a log-risk has this variance.
+_PRIOR_VARIANCE = 1.0
+# "auto" has an expert from here on: weighing modalities needs folds with events enough.
+_ROWS, _EVENTS = 100, 20
+
+
+@dataclass(frozen=True)
+class CoxExpert:
+    """A linear log-risk.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (sum(dims),)
+        Per scaled column, modality after modality.
+    weights : ndarray of shape (M,)
+        What each modality's own log-risk, in its standard deviations, counts; at least zero.
+    """
+
+    coef: np.ndarray
+    weights: np.ndarray
+
+    def risk(self, x: np.ndarray) -> np.ndarray:
+        """Log-risks.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, sum(dims))
+            Scaled rows, zero where something is missing: an absent modality counts as average.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            One per row.
+        """
+        return x @ self.coef
+
+
+def suffices(y: SurvivalTimes) -> bool:
+    """Whether there are rows and events enough for an expert."""
+    return len(y) >= _ROWS and int(y.event.sum()) >= _EVENTS
+
+
+def fit_cox_expert(
+    x: np.ndarray,
+    present: np.ndarray,
+    dims: Sequence[int],
+    y: SurvivalTimes,
+    weight: np.ndarray,
+    *,
+    ties: str,
+    seed: int,
+) -> tuple[CoxExpert, np.ndarray]:
+    """Fit a ridge Cox model to each modality, and weigh them by what each says of unseen rows.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, sum(dims))
+        Scaled rows, zero where something is missing.
+    present : ndarray of shape (n, M), bool
+        Presence mask.
+    dims : sequence of int
+        Width of each modality.
+    y : SurvivalTimes
+        Outcome.
+    weight : ndarray of shape (n,)
+        Row weights.
+    ties : {"breslow", "efron"}
+        Of the Cox loss.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    expert : CoxExpert
+        For rows to come.
+    risk : ndarray of shape (n,)
+        Log-risk of each row, by models that haven't seen it.
+    """
+    fold = _deal_folds(y.event, seed)
+    unseen, coefs = np.zeros((len(x), len(dims))), []
+    for m, part in enumerate(np.split(x, np.cumsum(dims)[:-1], axis=1)):
+        there = present[:, m]
+        coefs.append(_fit_rows(part, y, weight, there, ties))
+        for number in range(_N_FOLDS):
+            out = there & (fold == number)
+            unseen[out, m] = part[out] @ _fit_rows(part, y, weight, there & (fold != number), ties)
+    spread = unseen.std(axis=0)
+    spread[spread == 0] = np.inf
+    weights = _fit_cox(unseen / spread, y, weight, ties, nonnegative=True)
+    coef = np.concatenate([own * w for own, w in zip(coefs, weights / spread, strict=True)])
+    return CoxExpert(coef, weights), (unseen / spread) @ weights
+
+
+def _deal_folds(event: np.ndarray, seed: int) -> np.ndarray:
+    """Give each row a fold, each fold its share of events."""
+    order = np.random.default_rng(seed).permutation(len(event))
+    order = order[np.argsort(event[order], kind="stable")]
+    fold = np.empty(len(event), dtype=int)
+    fold[order] = np.arange(len(event)) % _N_FOLDS
+    return fold
+
+
+def _fit_rows(
+    x: np.ndarray, y: SurvivalTimes, weight: np.ndarray, rows: np.ndarray, ties: str
+) -> np.ndarray:
+    """Coefficients from some rows, found in their span where that is narrower than the columns."""
+    import torch
+
+    from medfusion_sdk.nn.span import row_span
+
+    if not rows.any():
+        return np.zeros(x.shape[1])
+    basis = row_span(torch.from_numpy(x[rows]))
+    z = x[rows] if basis is None else x[rows] @ basis.numpy()
+    coef = _fit_cox(z, y.take(rows), weight[rows], ties)
+    return coef if basis is None else basis.numpy() @ coef
+
+
+def _fit_cox(
+    z: np.ndarray, y: SurvivalTimes, weight: np.ndarray, ties: str, *, nonnegative: bool = False
+) -> np.ndarray:
+    """Coefficients of the largest penalised partial likelihood."""
+    import torch
+
+    from medfusion_sdk.nn.survival import cox_loss
+
+    inputs, mass = torch.from_numpy(z), torch.from_numpy(weight)
+    time, event = torch.from_numpy(y.time), torch.from_numpy(y.event)
+    n_events = float(weight @ y.event)
+
+    def penalised(coef: np.ndarray) -> tuple[float, np.ndarray]:
+        trial = torch.from_numpy(coef).requires_grad_()
+        loss = n_events * cox_loss(inputs @ trial, time, event, mass, ties=ties)
+        loss = loss + trial.square().sum() / (2 * _PRIOR_VARIANCE)
+        (gradient,) = torch.autograd.grad(loss, trial)
+        return loss.item(), gradient.numpy()
+
+    bounds = [(0, None)] * z.shape[1] if nonnegative else None
+    start = np.zeros(z.shape[1])
+    return minimize(penalised, start, jac=True, method="L-BFGS-B", bounds=bounds).x

@@ -1,0 +1,197 @@
+"""What estimators of survival share: one fit from table to state, risks to curves."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_consistent_length, check_random_state
+
+from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._rows import row_labels
+from medfusion_sdk.estimators._targets import row_weights
+from medfusion_sdk.exceptions import DataError
+from medfusion_sdk.survival import BaselineHazard, StepFunction, SurvivalTimes, concordance
+from medfusion_sdk.training import with_callbacks
+
+__all__ = ["NetworkSurvival", "SurvivalCurves"]
+
+
+class SurvivalCurves(NetworkEstimator):
+    """Base of the estimators that turn log-risks into curves.
+
+    A subclass's fit sets ``baseline_``.
+    """
+
+    baseline_: BaselineHazard
+
+    @property
+    def unique_times_(self) -> np.ndarray:
+        """Times of the training rows, ascending: where predicted curves may step."""
+        return self.baseline_.time
+
+    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Probability of no event up to each time.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+        return_array : bool, default=False
+            Return values at ``unique_times_`` instead of functions.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
+            Functions have ``x`` (times) and ``y`` (values), and take any time of the follow-up.
+        """
+        values = self.baseline_.survival(self._risk(X))
+        return values if return_array else self._functions(values, start=1.0)
+
+    def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Cumulative hazard up to each time.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+        return_array : bool, default=False
+            Return values at ``unique_times_`` instead of functions.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
+            As of :meth:`predict_survival_function`; minus the logarithm of its values.
+        """
+        values = self.baseline_.hazards(self._risk(X))
+        return values if return_array else self._functions(values, start=0.0)
+
+    def _functions(self, values: np.ndarray, start: float) -> np.ndarray:
+        found = np.empty(len(values), dtype=object)
+        found[:] = [StepFunction(self.unique_times_, row, start) for row in values]
+        return found
+
+    def _risk(self, X: Any) -> np.ndarray:
+        return self._predict(X)["risk"].astype(np.float64)
+
+
+class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SurvivalCurves):
+    """Base of the estimators of survival.
+
+    A subclass implements ``_validate_fit`` (a checked X) and ``_fit_table``, which sets ``state_``
+    and ``architecture_`` and returns log-risks of the training rows, besides what
+    :class:`NetworkEstimator` asks for.
+    """
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Block table with columns ``modality__feature``: an all-NaN block is a missing
+            modality, other NaN are imputed and flagged, and a bare array is one modality.
+        y : structured array, DataFrame or array-like of shape (n_samples, 2)
+            Event and time, in any form that :class:`~medfusion_sdk.survival.SurvivalTimes` reads.
+        sample_weight : array-like of shape (n_samples,), optional
+            Rows of weight zero are as good as removed.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        DataError
+            If y isn't event and time.
+        ModalityError
+            If a row has no modality, or a modality no row.
+        ParameterError
+            For a parameter that has a value it can't have.
+        TrainingError
+            If the loss stops being finite.
+        """
+        self._check_parameters()
+        if y is None:
+            raise DataError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        raw_X, X = X, self._validate_fit(X)
+        y = SurvivalTimes.of(y)
+        check_consistent_length(X, y.time)
+        weight = row_weights(X, y.time, sample_weight, None)
+        counted = weight > 0
+        targets = y.take(counted)
+        self._module = None if not self.warm_start else getattr(self, "_module", None)
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        given = None if sample_weight is None else weight[counted]
+        held = self._held_out(int(counted.sum()), targets.strata)
+        rows = row_labels(raw_X)[counted]
+        table = TrainingTable(X[counted], targets, weight[counted], rows, given, held)
+        risk = self._fit_table(table)
+        self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Log-risks.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The higher, the earlier the event is expected; a difference of one is a hazard ratio
+            of e.
+        """
+        return self._risk(X)
+
+    def score(self, X: Any, y: Any) -> float:
+        """Harrell's concordance index.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+        y : structured array, DataFrame or array-like of shape (n_samples, 2)
+            Event and time.
+
+        Returns
+        -------
+        float
+            See :func:`~medfusion_sdk.metrics.concordance_index`.
+        """
+        return concordance(SurvivalTimes.of(y), self.predict(X))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Fused representation, which a linear head reads.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_dims)
+            One vector per row.
+        """
+        return self._predict(X)["embedding"]
+
+    @abstractmethod
+    def _validate_fit(self, X: Any) -> np.ndarray: ...
+
+    @abstractmethod
+    def _fit_table(self, table: TrainingTable) -> np.ndarray: ...
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "survival"
+        tags.target_tags.required = True
+        return tags

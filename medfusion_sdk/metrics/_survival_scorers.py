@@ -1,0 +1,107 @@
+"""Survival scores for scikit-learn's ``scoring=``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.metrics._concordance import concordance_index, concordance_index_ipcw
+from medfusion_sdk.metrics._survival import cumulative_dynamic_auc, integrated_brier_score
+from medfusion_sdk.survival import SurvivalTimes
+
+__all__ = ["SurvivalScorer"]
+
+_METRICS = ("concordance", "ipcw", "auc", "neg_brier")
+# Where scores are taken by default: where there are events before and patients after.
+_FROM, _TO, _N_TIMES = 10, 80, 15
+
+
+class SurvivalScorer:
+    """Scorer for ``GridSearchCV``, ``cross_validate`` and their like.
+
+    Parameters
+    ----------
+    metric : {"concordance", "ipcw", "auc", "neg_brier"}, default="ipcw"
+        :func:`concordance_index`, :func:`concordance_index_ipcw`, the mean of
+        :func:`cumulative_dynamic_auc`, or minus :func:`integrated_brier_score`. The first three
+        ask the estimator for ``predict`` (a risk), the last for ``predict_survival_function``.
+    y_train : structured array, DataFrame or array-like of shape (n, 2), default=None
+        Outcome from which the distribution of censoring is estimated, such as that of the whole
+        cohort. By default that of the rows that are scored, as Uno et al. do.
+    tau : float, default=None
+        For "ipcw": events from this time on aren't counted. By default the end of follow-up of
+        the rows that are scored.
+    times : array-like of shape (n_times,), default=None
+        For "auc" and "neg_brier". By default 15 quantiles, from 10 % to 80 %, of the times of
+        events among the rows that are scored.
+
+    See Also
+    --------
+    macro_auroc_scorer : The same for classifiers.
+
+    Examples
+    --------
+    >>> from medfusion_sdk.metrics import SurvivalScorer
+    >>> scoring = {name: SurvivalScorer(name) for name in ("ipcw", "auc", "neg_brier")}
+    >>> scoring["neg_brier"]
+    SurvivalScorer('neg_brier')
+    """
+
+    def __init__(
+        self,
+        metric: str = "ipcw",
+        *,
+        y_train: Any = None,
+        tau: float | None = None,
+        times: ArrayLike | None = None,
+    ) -> None:
+        if metric not in _METRICS:
+            raise ParameterError(f"metric={metric!r}; known are {_METRICS}.")
+        self.metric = metric
+        self.y_train = y_train
+        self.tau = tau
+        self.times = times
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        """Score a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : survival estimator
+            Fitted; its ``predict`` returns risks, as all here and scikit-survival's do.
+        X : array-like or DataFrame
+            Rows to score on.
+        y : structured array, DataFrame or array-like of shape (n, 2)
+            Their outcome.
+
+        Returns
+        -------
+        float
+            The greater the better.
+        """
+        y = SurvivalTimes.of(y)
+        y_train = y if self.y_train is None else self.y_train
+        if self.metric == "neg_brier":
+            times = self._times(y)
+            curves = estimator.predict_survival_function(X)
+            survival = np.stack([curve(times) for curve in curves])
+            return -integrated_brier_score(y_train, y, survival, times)
+        risk = estimator.predict(X)
+        if self.metric == "auc":
+            return cumulative_dynamic_auc(y_train, y, risk, self._times(y))[1]
+        if self.metric == "ipcw":
+            tau = float(y.time.max()) if self.tau is None else self.tau
+            return concordance_index_ipcw(y_train, y, risk, tau=tau)
+        return concordance_index(y, risk)
+
+    def _times(self, y: SurvivalTimes) -> np.ndarray:
+        if self.times is not None:
+            return np.asarray(self.times, dtype=np.float64)
+        found = np.unique(np.percentile(y.time[y.event], np.linspace(_FROM, _TO, _N_TIMES)))
+        return found[found < y.time.max()]
+
+    def __repr__(self) -> str:
+        return f"SurvivalScorer({self.metric!r})"

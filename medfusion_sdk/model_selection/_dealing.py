@@ -1,0 +1,120 @@
+"""What splitters share that deal whole groups out to folds, rarest label first."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_random_state
+
+from medfusion_sdk.exceptions import DataError, MedFusionWarning, ParameterError
+
+
+class DealtKFold(BaseCrossValidator):
+    """Base of the splitters; a subclass reads y and groups."""
+
+    # scikit-learn reads this when metadata routing is on: groups belong to split by default.
+    __metadata_request__split: ClassVar[dict[str, bool]] = {"groups": True}
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X, y, groups : object, default=None
+            Not used; scikit-learn's signature.
+
+        Returns
+        -------
+        int
+            ``n_splits``.
+        """
+        return self.n_splits
+
+    @abstractmethod
+    def _read(self, y: Any, groups: Any) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return 0/1 columns to be spread evenly, and the number of each row's group."""
+
+    def _iter_test_indices(
+        self, X: Any = None, y: Any = None, groups: Any = None
+    ) -> Iterator[np.ndarray]:
+        labels, group = self._checked(y, groups)
+        counts = np.zeros((group.max() + 1, labels.shape[1]), dtype=np.int64)
+        np.add.at(counts, group, labels)
+        rng = None
+        if self.shuffle:
+            # check_random_state(None) is the global generator.
+            seed = np.random.RandomState() if self.random_state is None else self.random_state
+            rng = check_random_state(seed)
+        fold = _deal(counts, np.bincount(group), self.n_splits, rng)[group]
+        for number in range(self.n_splits):
+            yield np.flatnonzero(fold == number)
+
+    def _checked(self, y: Any, groups: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the label matrix and the number of each row's group."""
+        if not isinstance(self.n_splits, (int, np.integer)) or self.n_splits < 2:
+            raise ParameterError(f"n_splits={self.n_splits!r}; an integer of 2 or more is needed.")
+        if self.random_state is not None and not self.shuffle:
+            raise ParameterError("random_state has no effect without shuffle=True.")
+        labels, group = self._read(y, groups)
+        if group.max() + 1 < self.n_splits:
+            raise DataError(f"n_splits={self.n_splits} exceeds the {group.max() + 1} groups.")
+        n_groups = labels.groupby(group).any().sum()
+        rare = n_groups[(n_groups > 0) & (n_groups < self.n_splits)]
+        if len(rare):
+            found = ", ".join(f"{name} ({count})" for name, count in rare.items())
+            warnings.warn(
+                f"In fewer groups than n_splits={self.n_splits}, so some folds lack them: {found}.",
+                MedFusionWarning,
+                stacklevel=6,
+            )
+        return labels.to_numpy(dtype=np.int64), group
+
+
+def _deal(
+    counts: np.ndarray, size: np.ndarray, n_folds: int, rng: np.random.RandomState | None
+) -> np.ndarray:
+    """Give each group a fold: rarest label first, to the fold that lacks it most.
+
+    ``counts`` is (groups, labels), the rows with each label; ``size`` the rows of each group.
+    """
+    # What each fold still lacks, times n_folds: whole numbers, so that ties are exact.
+    lack = np.tile(counts.sum(axis=0), (n_folds, 1))
+    lack_size = np.full(n_folds, size.sum())
+    order = np.arange(len(size)) if rng is None else rng.permutation(len(size))
+    fold = np.full(len(size), -1)
+
+    def give(groups: np.ndarray, demand: np.ndarray) -> None:
+        for group in groups:
+            best = np.flatnonzero(demand == demand.max())
+            best = best[lack_size[best] == lack_size[best].max()]
+            chosen = best[0] if rng is None else rng.choice(best)
+            fold[group] = chosen
+            lack[chosen] -= n_folds * counts[group]
+            lack_size[chosen] -= n_folds * size[group]
+
+    while (left := counts[fold < 0].sum(axis=0)).any():
+        label = int(np.argmin(np.where(left > 0, left, np.inf)))
+        holders = order[(fold[order] < 0) & (counts[order, label] > 0)]
+        # The large ones first, while there is room to make up for them.
+        holders = holders[np.argsort(-counts[holders, label], kind="stable")]
+        give(holders, lack[:, label])
+    unlabelled = order[fold[order] < 0]
+    give(unlabelled[np.argsort(-size[unlabelled], kind="stable")], lack_size)
+    return fold
