@@ -46,8 +46,8 @@ _COLLAPSED = 0.95
 class TGMMBase(RawColumns):
     """Reads a block table, embeds prompts, trains a network with a head for each task.
 
-    A subclass's fit calls :meth:`_learn` with the heads and their labels; ``_answers`` says what
-    each task's answer is.
+    A subclass's fit calls :meth:`_read_table`, :meth:`_learn` with the heads and their labels, and
+    :meth:`_conclude`; ``_answers`` says what each task's answer is.
     """
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**RawColumns._allowed, **TGMM}
@@ -139,9 +139,6 @@ class TGMMBase(RawColumns):
         self._module = self._train(network, table, data, finish)
         self.state_ = module_to_state(self._module)
         del self._spans
-        out = self._outputs(table.X, table.rows)
-        self._usual = self._mean_answers(out, table.weight)
-        self._warn_of_collapse(out)
 
     def _embed(self, tasks: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Embeddings of the fixed prompts; none where no fixed tokens are wanted."""
@@ -229,10 +226,16 @@ class TGMMBase(RawColumns):
 
         return self._make().to(getattr(torch, self.architecture_["dtype"]))
 
+    def _conclude(self, table: TrainingTable) -> None:
+        """Look at the training rows through the finished model."""
+        out = self._outputs(table.X, table.rows)
+        self._usual = self._mean_answers(out, table.weight)
+        self._warn_of_collapse(out)
+
     def _mean_answers(
         self, out: Mapping[str, np.ndarray], weight: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Each task's usual answer; none where an answer of a row that lacks everything has no meaning."""
+        """What each task answers on average, for rows that lose all they have."""
         answers = self._answers(out).items()
         return {task: np.average(one.values, axis=0, weights=weight) for task, one in answers}
 

@@ -223,6 +223,7 @@ class TGMMSearch(TGMMRetrieval):
             self._scaling.blocks,
             out["present"],
             answers,
+            self._usual,
             lambda hidden, kept: self._answers(
                 {**self._outputs(hidden, rows[kept]), "alone": near[kept]}
             ),
@@ -234,6 +235,11 @@ class TGMMSearch(TGMMRetrieval):
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         cosines = np.einsum("nmd,nd->nm", out["alone"], out["place"])
         return {"retrieval": TaskOutput("similarity", cosines, self.modalities_)}
+
+    def _mean_answers(
+        self, out: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return {}  # without anything there is no place to compare
 
     @property
     def _n_features_out(self) -> int:

@@ -131,6 +131,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
             risk = self._fit_cox_expert(table, targets.times, followed)
             times = targets.times.take(followed)
             self.baseline_ = BaselineHazard.fit(risk[followed], times, table.weight[followed])
+        self._conclude(table)
 
     def _risk(self, X: Any) -> np.ndarray:
         self._require("prognosis")

@@ -203,7 +203,9 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
         self._read_table(table)
         labels = self._prognosis_labels(table.targets)
         self._learn(table, {"prognosis": self._prognosis_head}, labels)
-        return self._fit_cox_expert(table, table.targets)
+        risk = self._fit_cox_expert(table, table.targets)
+        self._conclude(table)
+        return risk
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         return {"prognosis": TaskOutput("log_risk", out["risk"][:, None], ["log_risk"])}
