@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
     from medfusion_sdk.estimators.tgmm_classifier import TGMMClassifier
+    from medfusion_sdk.estimators.tgmm_multitask import TGMMMultiTask
     from medfusion_sdk.estimators.tgmm_retriever import TGMMRetriever
     from medfusion_sdk.estimators.tgmm_survival import TGMMSurvival
     from medfusion_sdk.persistence import load_estimator, save_estimator
     from medfusion_sdk.readers.events import grid_events
+    from medfusion_sdk.readers.prefixes import make_prefixes
     from medfusion_sdk.readers.windows import make_forecast_windows, make_windows
     from medfusion_sdk.tables import make_modality_transformer
 
@@ -61,6 +63,7 @@ __all__ = [
     "SkipMissing",
     "SmallMultimodalClassifier",
     "TGMMClassifier",
+    "TGMMMultiTask",
     "TGMMRetriever",
     "TGMMSurvival",
     "TextEncoder",
@@ -71,6 +74,7 @@ __all__ = [
     "load_estimator",
     "make_forecast_windows",
     "make_modality_transformer",
+    "make_prefixes",
     "make_windows",
     "metrics",
     "model_selection",
@@ -95,6 +99,7 @@ _HOME = {
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
     "TGMMRetriever": "estimators.tgmm_retriever",
+    "TGMMMultiTask": "estimators.tgmm_multitask",
     "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
     "datasets": "datasets",
@@ -104,6 +109,7 @@ _HOME = {
     "load_estimator": "persistence",
     "make_forecast_windows": "readers.windows",
     "make_modality_transformer": "tables",
+    "make_prefixes": "readers.prefixes",
     "make_windows": "readers.windows",
     "metrics": "metrics",
     "model_selection": "model_selection",

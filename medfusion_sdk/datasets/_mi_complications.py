@@ -59,7 +59,9 @@ def load_mi_complications(
 
     Notes
     -----
-    Golovenkin et al. (2020), doi:10.1093/gigascience/giaa128, CC BY 4.0. Each row is another patient.
+    Each row is another patient.
+
+    Golovenkin et al. (2020), doi:10.1093/gigascience/giaa128, CC BY 4.0.
 
     Examples
     --------

@@ -144,7 +144,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     device: Any
     batch_size: Any
     max_epochs: int | str
-    learning_rate: float
+    learning_rate: float | str
     early_stopping: bool | str
     validation_fraction: float
     n_iter_no_change: int
@@ -227,9 +227,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _network(self) -> Any:
         """The fitted module, rebuilt from ``state_`` where it isn't at hand."""
         from medfusion_sdk.training import load_state
+        from medfusion_sdk.training.randomness import seeded_initialisation
 
         if getattr(self, "_module", None) is None:
-            module = self._build_network()
+            with seeded_initialisation(0):  # of weights that are replaced at once
+                module = self._build_network()
             load_state(module, self.state_)
             self._module = module.eval()
         return self._module

@@ -16,18 +16,76 @@ from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival import BaselineHazard, StepFunction, SurvivalTimes, concordance
 from medfusion_sdk.training import with_callbacks
 
-__all__ = ["NetworkSurvival"]
+__all__ = ["NetworkSurvival", "SurvivalCurves"]
 
 
-class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetworkEstimator):
+class SurvivalCurves(NetworkEstimator):
+    """Base of the estimators that turn log-risks into curves.
+
+    A subclass's fit sets ``baseline_``.
+    """
+
+    baseline_: BaselineHazard
+
+    @property
+    def unique_times_(self) -> np.ndarray:
+        """Times of the training rows, ascending: where predicted curves may step."""
+        return self.baseline_.time
+
+    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Probability of no event up to each time.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+        return_array : bool, default=False
+            Return values at ``unique_times_`` instead of functions.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
+            Functions have ``x`` (times) and ``y`` (values), and take any time of the follow-up.
+        """
+        risk = self._risk(X)
+        values = self.baseline_.survival(risk)
+        return values if return_array else self._functions(values, start=1.0)
+
+    def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Cumulative hazard up to each time.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Table with the columns of the fit.
+        return_array : bool, default=False
+            Return values at ``unique_times_`` instead of functions.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
+            As of :meth:`predict_survival_function`; minus the logarithm of its values.
+        """
+        risk = self._risk(X)
+        values = self.baseline_.hazards(risk)
+        return values if return_array else self._functions(values, start=0.0)
+
+    def _functions(self, values: np.ndarray, start: float) -> np.ndarray:
+        found = np.empty(len(values), dtype=object)
+        found[:] = [StepFunction(self.unique_times_, row, start) for row in values]
+        return found
+
+    def _risk(self, X: Any) -> np.ndarray:
+        return self._predict(X)["risk"].astype(np.float64)
+
+
+class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SurvivalCurves):
     """Base of the estimators of survival.
 
     A subclass implements ``_validate_fit`` (a checked X) and ``_fit_table``, which sets ``state_``
     and ``architecture_`` and returns log-risks of the training rows, besides what
     :class:`NetworkEstimator` asks for.
     """
-
-    baseline_: BaselineHazard
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -80,11 +138,6 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Network
         self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
         return self
 
-    @property
-    def unique_times_(self) -> np.ndarray:
-        """Times of the training rows, ascending: where predicted curves may step."""
-        return self.baseline_.time
-
     def predict(self, X: Any) -> np.ndarray:
         """Log-risks.
 
@@ -99,48 +152,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Network
             The higher, the earlier the event is expected; a difference of one is a hazard ratio
             of e.
         """
-        return self._predict(X)["risk"].astype(np.float64)
-
-    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
-        """Probability of no event up to each time.
-
-        Parameters
-        ----------
-        X : DataFrame or array of shape (n_samples, n_features)
-            Table with the columns of the fit.
-        return_array : bool, default=False
-            Return values at ``unique_times_`` instead of functions.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
-            Functions have ``x`` (times) and ``y`` (values), and take any time of the follow-up.
-        """
-        values = self.baseline_.survival(self.predict(X))
-        return values if return_array else self._functions(values, start=1.0)
-
-    def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
-        """Cumulative hazard up to each time.
-
-        Parameters
-        ----------
-        X : DataFrame or array of shape (n_samples, n_features)
-            Table with the columns of the fit.
-        return_array : bool, default=False
-            Return values at ``unique_times_`` instead of functions.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
-            As of :meth:`predict_survival_function`; minus the logarithm of its values.
-        """
-        values = self.baseline_.hazards(self.predict(X))
-        return values if return_array else self._functions(values, start=0.0)
-
-    def _functions(self, values: np.ndarray, start: float) -> np.ndarray:
-        found = np.empty(len(values), dtype=object)
-        found[:] = [StepFunction(self.unique_times_, row, start) for row in values]
-        return found
+        return self._risk(X)
 
     def score(self, X: Any, y: Any) -> float:
         """Harrell's concordance index.

@@ -63,9 +63,11 @@ class TGMMBase(BlockTable):
     prompt_encoder: Any
     dropout: float
     modality_dropout: float
-    clip: float | None = None
+    clip: float | None
+    task_weights: Mapping[str, float] | None = None
     modalities_: list[str]
     _token_shapes: dict[str, tuple[int, int]]
+    _usual: dict[str, np.ndarray]
 
     @abstractmethod
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
@@ -131,7 +133,12 @@ class TGMMBase(BlockTable):
         self._module = self._train(network, table, data, finish)
         self.state_ = module_to_state(self._module)
         del self._spans
-        self._warn_of_collapse(table)
+        out = self._outputs(table.X, table.rows)
+        self._usual = {
+            task: np.average(answer.values, axis=0, weights=table.weight)
+            for task, answer in self._answers(out).items()
+        }
+        self._warn_of_collapse(out)
 
     def _embed(self, tasks: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Embeddings of the fixed prompts; none where no fixed tokens are wanted."""
@@ -168,10 +175,11 @@ class TGMMBase(BlockTable):
         self, table: TrainingTable, x: np.ndarray, present: np.ndarray, dtype: Any
     ) -> tuple[TGMMTasks, np.ndarray]:
         """An untrained network with its inputs, in the span of the rows; or the last fit's."""
-        regularisation = {
+        regularisation: dict[str, Any] = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
             "alpha": self.alpha / table.weight.sum(),
+            "task_weights": self.task_weights,
         }
         before = getattr(self, "state_", None) if self.warm_start else None
         if before is not None:
@@ -189,7 +197,7 @@ class TGMMBase(BlockTable):
         network = seeded_module(lambda: self._make(dims, **regularisation), self._seed, dtype)
         return network, self._spans.project(x)
 
-    def _make(self, dims: list[int] | None = None, **regularisation: float) -> TGMMTasks:
+    def _make(self, dims: list[int] | None = None, **regularisation: Any) -> TGMMTasks:
         from medfusion_sdk.nn.tgmm_network import TGMMNetwork, TGMMShape
         from medfusion_sdk.nn.tgmm_tasks import HEADS, TGMMTasks
 
@@ -213,11 +221,8 @@ class TGMMBase(BlockTable):
 
         return self._make().to(getattr(torch, self.architecture_["dtype"]))
 
-    def _warn_of_collapse(self, table: TrainingTable) -> None:
+    def _warn_of_collapse(self, out: Mapping[str, np.ndarray]) -> None:
         """Say so where the gates have come to trust one modality alone."""
-        if len(self.modalities_) == 1:
-            return
-        out = self._outputs(table.X, table.rows)
         gate = out[f"{next(iter(self.architecture_['heads']))}.gate"]
         several = out["present"].sum(axis=1) > 1
         if not several.any() or (mean := gate[several].max(axis=1).mean()) <= _COLLAPSED:
@@ -228,7 +233,7 @@ class TGMMBase(BlockTable):
             f"modalities or more, mostly that of {name!r}. Raise modality_dropout or alpha, lower "
             'learning_rate or max_epochs, or set gate="sigmoid".',
             GateCollapseWarning,
-            stacklevel=2,
+            stacklevel=5,
         )
 
     # -- prediction ---------------------------------------------------------------------------
@@ -263,8 +268,8 @@ class TGMMBase(BlockTable):
             summing to one), ``attention`` (what a modality takes from a source, mean over
             heads), ``prompt`` (how much a prompt token looks at a source, which is a modality or
             "fused"; mean over heads), the task's answer, and ``drop_one``: the answer less the
-            answer without the modality, from predicting again; 0 for one that the row lacks, NaN
-            for its only one.
+            answer without the modality, from predicting again; 0 for one that the row lacks, and
+            for its only one the answer less the training rows' mean answer.
         """
         values, rows = self._checked(X), row_labels(X)
         out = self._outputs(values, rows)
@@ -274,6 +279,7 @@ class TGMMBase(BlockTable):
             self._scaling.blocks,
             out["present"],
             answers,
+            self._usual,
             lambda hidden, kept: self._answers(self._outputs(hidden, rows[kept])),
         )
         return tgmm_explanation(rows, self.modalities_, out, answers, changes, self._prompt_tokens)

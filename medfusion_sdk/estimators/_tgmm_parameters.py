@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 
-from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, MappingTo, OneOf, Whole
+from medfusion_sdk._parameters import (
+    NONE,
+    Allowed,
+    InstanceOf,
+    ListOf,
+    MappingTo,
+    Number,
+    OneOf,
+    Whole,
+)
 
 __all__ = ["TGMM"]
 
@@ -21,4 +30,5 @@ TGMM: Mapping[str, Allowed] = {
     "n_learned_tokens": Whole(least=1),
     "prompts": InstanceOf(str) | MappingTo(InstanceOf(str)) | NONE,
     "prompt_encoder": InstanceOf(str, PathLike),
+    "clip": Number(above=0) | NONE,
 }

@@ -69,6 +69,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         L2 penalty as in :class:`SmallMultimodalClassifier`.
     scaling : str or mapping, default="auto"
         As in :class:`SmallMultimodalClassifier`.
+    clip : float or None, default=3.0
+        Values further from a column's median than this many robust standard deviations count as
+        that, for the network: a slip of the pen is no hundredfold risk. None leaves them.
     learning_rate : float, default=0.003
         Of Adam, lowered to zero by a cosine.
     max_epochs : int, default=100
@@ -151,6 +154,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         modality_dropout: float = 0.2,
         alpha: float = 0.1,
         scaling: str | Mapping[str, str] = "auto",
+        clip: float | None = 3.0,
         learning_rate: float = 3e-3,
         max_epochs: int = 100,
         batch_size: int | str = "auto",
@@ -180,6 +184,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         self.modality_dropout = modality_dropout
         self.alpha = alpha
         self.scaling = scaling
+        self.clip = clip
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.batch_size = batch_size

@@ -83,12 +83,15 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         L2 penalty as in :class:`SmallMultimodalClassifier`.
     scaling : str or mapping, default="auto"
         As in :class:`SmallMultimodalClassifier`.
-    learning_rate : float, default=0.0001
-        Of Adam, lowered to zero by a cosine.
-    max_epochs : int, default=20
-        Passes over the rows.
-    batch_size, early_stopping, validation_fraction, n_iter_no_change : optional
-        As in :class:`TGMMClassifier`. A row has the other rows of its batch to be told from.
+    learning_rate : float or "auto", default="auto"
+        Of Adam, lowered to zero by a cosine. "auto": below 2,000 rows, from the aligned start,
+        3e-5, which hardly leaves it; else 1e-3.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" is 20 where the rate is 3e-5, else 60.
+    batch_size : int or "auto", default="auto"
+        Rows that a row has to be told from in a step. "auto": all below 2,000 rows, else 256.
+    early_stopping, validation_fraction, n_iter_no_change : optional
+        As in :class:`TGMMClassifier`.
     warm_start, dtype, device, random_state, verbose : optional
         As in :class:`TGMMClassifier`.
 
@@ -153,8 +156,8 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         modality_dropout: float = 0.2,
         alpha: float = 0.1,
         scaling: str | Mapping[str, str] = "auto",
-        learning_rate: float = 1e-4,
-        max_epochs: int = 20,
+        learning_rate: float | str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from medfusion_sdk._parameters import NONE, Allowed, Number
+from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import refuse_infinity
 from medfusion_sdk.estimators._survivor import NetworkSurvival
@@ -183,10 +183,7 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
         self.random_state = random_state
         self.verbose = verbose
 
-    _allowed: ClassVar[Mapping[str, Allowed]] = {
-        **TGMMPrognosis._allowed,
-        "clip": Number(above=0) | NONE,
-    }
+    _allowed: ClassVar[Mapping[str, Allowed]] = {**TGMMPrognosis._allowed}
 
     def _validate_fit(self, X: Any) -> np.ndarray:
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False)

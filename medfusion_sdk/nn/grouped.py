@@ -97,13 +97,14 @@ class GroupedGRU(nn.Module):
             One vector per sequence, zero for one of no steps.
         """
         n_groups, n_steps, n_rows, _ = x.shape
-        projected = self.inputs(x)
+        # Unbound at once: the gradient of a slice is a tensor of all steps, for every step.
+        projected = self.inputs(x).unbind(dim=1)
         state = x.new_zeros(n_groups, n_rows, self.width)
         total = torch.zeros_like(state)
         going = torch.arange(n_steps, device=x.device)[:, None, None] < lengths
         some_end = not bool(going.all())
-        for step in range(n_steps):
-            after = self._step(projected[:, step], state)
+        for step, now in enumerate(projected):
+            after = self._step(now, state)
             if some_end:
                 on = going[step][..., None]
                 state, after = torch.where(on, after, state), torch.where(on, after, 0.0)

@@ -195,6 +195,8 @@ class TGMMTasks(nn.Module):
         Probability that a training step goes without a modality.
     alpha : float, default=0.0
         L2 penalty on the weights, divided by the number of training rows.
+    task_weights : mapping of str to float or None, default=None
+        What each task's loss counts; one where nothing else is said.
     """
 
     def __init__(
@@ -204,12 +206,14 @@ class TGMMTasks(nn.Module):
         *,
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
+        task_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.modality_dropout = modality_dropout
         self.alpha = alpha
+        self.task_weights = dict(task_weights or {})
         self.generator: torch.Generator | None = None  # seeded by the training engine
 
     def loss(self, batch: Batch, sample_weight: Tensor | None) -> dict[str, Tensor]:
@@ -239,7 +243,8 @@ class TGMMTasks(nn.Module):
             )
             for task, head in self.heads.items()
         }
-        total = torch.stack(list(parts.values())).sum()
+        counted = [self.task_weights.get(task, 1.0) * part for task, part in parts.items()]
+        total = torch.stack(counted).sum()
         return {"loss": total + l2_penalty(self, self.alpha), **parts}
 
     def _reread(self, task: str, batch: Batch) -> Reread:

@@ -14,6 +14,8 @@ from medfusion_sdk import (
     AMFNRegressor,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
+    TGMMClassifier,
+    TGMMMultiTask,
     TGMMRetriever,
 )
 
@@ -24,6 +26,8 @@ ESTIMATORS = [
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
     TGMMRetriever(max_epochs=5, d_model=16),
+    TGMMClassifier(max_epochs=10, d_model=16),
+    TGMMMultiTask(max_epochs=10, d_model=16),
 ]
 
 
