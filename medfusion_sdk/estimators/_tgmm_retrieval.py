@@ -27,7 +27,7 @@ __all__ = ["TGMMRetrieval"]
 # signs and laboratory values (4,000 stays), where training gains a tenth.
 _FEW_ROWS = 2000
 _GENTLE = {"lr": 3e-5, "max_epochs": 20}
-_THOROUGH = {"lr": 1e-3, "max_epochs": 60}
+_THOROUGH = {"lr": 3e-4, "max_epochs": 60}
 _BATCH_ROWS = 256
 
 

@@ -83,9 +83,11 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         L2 penalty as in :class:`SmallMultimodalClassifier`.
     scaling : str or mapping, default="auto"
         As in :class:`SmallMultimodalClassifier`.
+    clip : float or None, default=3.0
+        As in :class:`TGMMClassifier`.
     learning_rate : float or "auto", default="auto"
         Of Adam, lowered to zero by a cosine. "auto": below 2,000 rows, from the aligned start,
-        3e-5, which hardly leaves it; else 1e-3.
+        3e-5, which hardly leaves it; else 3e-4.
     max_epochs : int or "auto", default="auto"
         Passes over the rows. "auto" is 20 where the rate is 3e-5, else 60.
     batch_size : int or "auto", default="auto"
@@ -156,6 +158,7 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         modality_dropout: float = 0.2,
         alpha: float = 0.1,
         scaling: str | Mapping[str, str] = "auto",
+        clip: float | None = 3.0,
         learning_rate: float | str = "auto",
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
@@ -189,6 +192,7 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         self.modality_dropout = modality_dropout
         self.alpha = alpha
         self.scaling = scaling
+        self.clip = clip
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.batch_size = batch_size
