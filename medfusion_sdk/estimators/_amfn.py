@@ -12,14 +12,21 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed
+from medfusion_sdk.estimators._amfn_checks import (
+    channel_names,
+    numeric_columns,
+    plain_table,
+    refuse_cells_in_blocks,
+    refuse_other_channels,
+)
 from medfusion_sdk.estimators._amfn_parameters import AMFN
 from medfusion_sdk.estimators._amfn_reading import TableReading, TableValues
-from medfusion_sdk.estimators._amfn_table import Layout, find_layout
+from medfusion_sdk.estimators._amfn_table import Layout, absent_modalities, find_layout
 from medfusion_sdk.estimators._expert import Expert, fit_beside
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
-from medfusion_sdk.exceptions import ModalityError, ParameterError
-from medfusion_sdk.readers.cells import is_missing
+from medfusion_sdk.estimators._rows import refuse_infinity
+from medfusion_sdk.exceptions import DataError, ModalityError, ParameterError
 from medfusion_sdk.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ _SEQUENCE = ("gru", "tcn", "transformer")
 _SINGLE_BATCH_ROWS, _BATCH_ROWS = 64, 128
 # What "auto" epochs are, and no fewer steps than these.
 _EPOCHS, _LEAST_STEPS = 10, 250
+
 # "auto" reads series step by step where this share or more was observed: waveforms and regular
 # recordings. Of charted values a summary said as much on PhysioNet 2012, at a third of the time.
 _DENSE = 0.9
@@ -77,6 +85,7 @@ class AMFNBase(NetworkEstimator):
     expert_: Expert | None
     modalities_: list[str]
     _reading: TableReading
+    _channels: dict[str, list[str]]
 
     # -- the table ----------------------------------------------------------------------------
 
@@ -85,30 +94,40 @@ class AMFNBase(NetworkEstimator):
 
     def _check_table(self, X: Any, *, reset: bool) -> Any:
         """Check names and number of columns; numbers alone are checked as scikit-learn does."""
-        if isinstance(X, pd.DataFrame) and not all(map(pd.api.types.is_numeric_dtype, X.dtypes)):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return X
+        table = plain_table(X)
+        frame = isinstance(table, pd.DataFrame)
+        if frame and not all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
+            return self._check_cells(X, table, reset=reset)
         if not reset and not set(self._reading.layout.kinds) <= {"block"}:
-            if not isinstance(X, pd.DataFrame):
+            if not frame:
                 raise ModalityError(
-                    f"fitted on a table with the columns {list(self.feature_names_in_)}; predict "
-                    f"on a DataFrame that has them, not on a {type(X).__name__} of numbers."
+                    f"fitted on series or images, the modalities {self.modalities_}; predict on a "
+                    f"DataFrame that has them, not on a {type(X).__name__} of numbers."
                 )
-            validate_data(self, X, reset=False, skip_check_array=True)
-            return X  # a column of series whose every cell is missing is one of numbers
-        finite: Any = "allow-nan"
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=finite, reset=reset)
-        if isinstance(X, pd.DataFrame) and hasattr(self, "feature_names_in_"):
+            # A column of series whose every cell is missing is one of numbers.
+            return self._check_cells(X, table, reset=reset)
+        values = validate_data(self, table, dtype=np.float64, ensure_all_finite=False, reset=reset)
+        refuse_infinity(values, X)
+        if frame and hasattr(self, "feature_names_in_"):
             return pd.DataFrame(values, columns=X.columns, index=X.index)
         return values
 
+    def _check_cells(self, X: Any, table: pd.DataFrame, *, reset: bool) -> pd.DataFrame:
+        """Check names and number of columns of a table that doesn't hold numbers alone."""
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        if not len(table):
+            raise DataError(f"found no row in a table of shape {table.shape}; one is needed.")
+        numbers = table.iloc[:, numeric_columns(table)]
+        refuse_infinity(numbers.to_numpy(np.float64), numbers)
+        if reset:
+            self._channels = channel_names(X)
+        else:
+            refuse_cells_in_blocks(table, self._reading.layout)
+            refuse_other_channels(X, self._channels)
+        return table
+
     def _absent(self, X: Any) -> list[str]:
-        layout = self._reading.layout
-        return [
-            name
-            for name, kind, columns in zip(layout.names, layout.kinds, layout.columns, strict=True)
-            if not _is_there(X, kind, columns)
-        ]
+        return absent_modalities(X, self._reading.layout)
 
     # -- fitting ------------------------------------------------------------------------------
 
@@ -321,16 +340,6 @@ class AMFNBase(NetworkEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _is_there(X: Any, kind: str, columns: Any) -> bool:
-    if kind == "block":
-        block = X.iloc[:, columns] if isinstance(X, pd.DataFrame) else X[:, columns]
-        return bool(
-            np.asarray(block.notna() if hasattr(block, "notna") else ~np.isnan(block)).any()
-        )
-    cells = (cell for cell in X[columns] if not is_missing(cell))
-    return any(not np.isnan(np.asarray(cell, dtype=float)).all() for cell in cells)
 
 
 def _stack(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -49,6 +49,9 @@ def amfn_explanation(
         tidy(rows, out["fusion"], pairs[:1]).assign(quantity="fusion"),
         tidy(rows, out["graph"], pairs).assign(quantity="graph"),
         tidy(rows, out["attention"], [("head", heads), *pairs]).assign(quantity="attention"),
+        tidy(rows, out["contribution"], [pairs[0], ("label", labels)]).assign(
+            quantity="contribution"
+        ),
     ]
     for quantity, name in quantities.items():
         axes: list[tuple[str, Sequence[Any]]] = [("label", labels)] if out[name].ndim == 2 else []

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.estimators._amfn_checks import numeric_columns
 from medfusion_sdk.exceptions import CellError, ModalityError
-from medfusion_sdk.readers.cells import read_column
+from medfusion_sdk.readers.cells import is_missing, read_column
 from medfusion_sdk.readers.series import read_series
 from medfusion_sdk.tables import group_blocks
 
-__all__ = ["Layout", "find_layout", "read_cells", "read_images"]
+__all__ = ["Layout", "absent_modalities", "find_layout", "read_cells", "read_images"]
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,13 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     if not isinstance(X, pd.DataFrame):
         blocks = group_blocks(None, X.shape[1], modalities)
         return Layout(list(blocks), ["block"] * len(blocks), list(blocks.values()))
-    numeric = [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
+    numeric = numeric_columns(X)
     cells = {X.columns[i]: i for i in range(X.shape[1]) if i not in set(numeric)}
     wanted = {str(name): name for name in cells}
     given = [] if isinstance(modalities, str) else [str(name) for name in modalities]
     if not isinstance(modalities, str):
-        named = {k: v for k, v in modalities.items() if isinstance(v, str) and v in cells}
+        named = {k: v for k, v in modalities.items() if _is_column(v) and v in cells}
+        _refuse_lists_of_cells(modalities, cells)
         wanted = {str(name): column for name, column in named.items()}
         modalities = {str(k): v for k, v in modalities.items() if k not in named}
     found: list[tuple[int, str, str, Any]] = [
@@ -106,6 +108,22 @@ def find_layout(X: Any, modalities: str | Mapping[str, Any], images: list[str]) 
     if twice:
         raise ModalityError(f"{twice} are both a column of arrays and a prefix; rename one.")
     return Layout(names, kinds, places)
+
+
+def _is_column(spec: Any) -> bool:
+    """Tell a column's name from a list of columns and from a slice."""
+    return isinstance(spec, Hashable) and not isinstance(spec, slice)
+
+
+def _refuse_lists_of_cells(modalities: Mapping[str, Any], cells: Mapping[Any, int]) -> None:
+    for name, spec in modalities.items():
+        listed = [] if _is_column(spec) or isinstance(spec, slice) else list(spec)
+        for column in listed:
+            if column in cells:
+                raise ModalityError(
+                    f"modality {name!r}: column {column!r} holds no numbers, and series and images "
+                    f"are a modality each: give the column's name alone, {{{name!r}: {column!r}}}."
+                )
 
 
 def _kind(column: pd.Series, is_image: bool) -> str:
@@ -193,3 +211,38 @@ def read_images(
     for i, image in read.items():
         images[i] = image
     return images, present
+
+
+def absent_modalities(X: Any, layout: Layout) -> list[str]:
+    """Name the modalities that no row of a table has.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        Rows to predict.
+    layout : Layout
+        Of the training table.
+
+    Returns
+    -------
+    list of str
+        Names.
+    """
+    each = zip(layout.names, layout.kinds, layout.columns, strict=True)
+    return [name for name, kind, columns in each if not _is_there(X, kind, columns)]
+
+
+def _is_there(X: Any, kind: str, columns: Any) -> bool:
+    if kind == "block":
+        block = X.iloc[:, columns] if isinstance(X, pd.DataFrame) else X[:, columns]
+        return bool(
+            np.asarray(block.notna() if hasattr(block, "notna") else ~np.isnan(block)).any()
+        )
+    return any(_observed(cell) for cell in X[columns])
+
+
+def _observed(cell: Any) -> bool:
+    try:
+        return not is_missing(cell) and not np.isnan(np.asarray(cell, dtype=float)).all()
+    except (TypeError, ValueError):
+        return True  # the reader says what is wrong with it

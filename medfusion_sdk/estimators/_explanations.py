@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,34 +64,34 @@ def adacomed_explanation(
     Returns
     -------
     DataFrame
-        Columns row, quantity, modality, label, value; unused ones are empty strings.
+        Columns row, quantity, modality, source, label, value; unused ones are empty strings.
     """
     names = ["+".join(modalities[m] for m in subset) for subset in subsets]
     share = np.zeros((len(subsets), len(modalities)))
     for row, subset in enumerate(subsets):
         share[row, list(subset)] = 1.0 / len(subset)
-    pairs = [f"{query} <- {key}" for query in modalities for key in modalities]
-    attention = out["attention"].reshape(len(rows), -1)
-    parts = {
-        "router": (out["router"], "modality", names),
-        "responsibility": (out["router"] @ share, "modality", modalities),
-        "attention": (attention, "modality", pairs),
-        "probability": (out["proba"], "label", labels),
-        "probability_large": (out["proba_large"], "label", labels),
-        "probability_small": (out["proba_small"], "label", labels),
+    own = [("modality", modalities)]
+    each = [("label", labels)]
+    parts: dict[str, tuple[np.ndarray, list[tuple[str, Sequence[Any]]]]] = {
+        "router": (out["router"], [("modality", names)]),
+        "responsibility": (out["router"] @ share, own),
+        "attention": (out["attention"], [*own, ("source", modalities)]),
+        "probability": (out["proba"], each),
+        "probability_large": (out["proba_large"], each),
+        "probability_small": (out["proba_small"], each),
+        **{name: (out[name], []) for name in ("w_large", "w_small", "similarity")},
     }
     tables = [
-        tidy(rows, values, [(axis, axis_names)]).assign(quantity=quantity)
-        for quantity, (values, axis, axis_names) in parts.items()
-    ]
-    tables += [
-        tidy(rows, out[quantity], []).assign(quantity=quantity)
-        for quantity in ("w_large", "w_small", "similarity")
+        tidy(rows, values, named).assign(quantity=quantity)
+        for quantity, (values, named) in parts.items()
     ]
     table = pd.concat(tables, ignore_index=True)
-    table[["modality", "label"]] = table[["modality", "label"]].astype(object).fillna("")
-    order = ["row", "quantity", "modality", "label", "value"]
-    return table[order].sort_values("row", kind="stable", ignore_index=True)
+    axes = ["modality", "source", "label"]
+    table[axes] = table[axes].astype(object).fillna("")
+    # Row after row, in their order and not that of their labels, which may repeat.
+    position = np.concatenate([np.arange(len(one)) * len(rows) // len(one) for one in tables])
+    by_row = table.iloc[position.argsort(kind="stable")]
+    return by_row[["row", "quantity", *axes, "value"]].reset_index(drop=True)
 
 
 def tidy(
@@ -112,7 +113,16 @@ def tidy(
     DataFrame
         Columns row, the axes' names, value.
     """
-    index = pd.MultiIndex.from_product([rows, *[list(names) for _, names in axes]])
-    frame = index.to_frame(index=False)
-    frame.columns = ["row", *[axis for axis, _ in axes]]
-    return frame.assign(value=np.asarray(values, dtype=np.float64).ravel())
+    # Not MultiIndex.from_product: a row of several levels is one label here, a tuple.
+    labels = [
+        rows.to_flat_index(),
+        *[pd.Index(list(names), tupleize_cols=False) for _, names in axes],
+    ]
+    sizes = [len(own) for own in labels]
+    columns = {}
+    for level, (name, own) in enumerate(
+        zip(["row", *[axis for axis, _ in axes]], labels, strict=True)
+    ):
+        inner, outer = math.prod(sizes[level + 1 :]), math.prod(sizes[:level])
+        columns[name] = own.take(np.tile(np.repeat(np.arange(len(own)), inner), outer))
+    return pd.DataFrame(columns).assign(value=np.asarray(values, dtype=np.float64).ravel())

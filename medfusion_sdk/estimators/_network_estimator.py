@@ -50,8 +50,8 @@ class TrainingTable:
     ----------
     X : ndarray of shape (n, n_features)
         Values, NaN where missing.
-    targets : Targets, Numbers or SurvivalTimes
-        Encoded y, of a classification, a regression or a prognosis.
+    targets : Targets, Numbers, SurvivalTimes or None
+        Encoded y, of a classification, a regression or a prognosis; None where there is none.
     weight : ndarray of shape (n,)
         Sample weight times class weight.
     rows : Index
@@ -89,8 +89,9 @@ class TrainingTable:
             Those rows, none of them held out.
         """
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
+        targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingTable(X, self.targets.take(rows), self.weight[rows], self.rows[rows], given)
+        return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     device: Any
     batch_size: Any
     max_epochs: int | str
-    learning_rate: float
+    learning_rate: float | str
     early_stopping: bool | str
     validation_fraction: float
     n_iter_no_change: int
@@ -226,9 +227,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _network(self) -> Any:
         """The fitted module, rebuilt from ``state_`` where it isn't at hand."""
         from medfusion_sdk.training import load_state
+        from medfusion_sdk.training.randomness import seeded_initialisation
 
         if getattr(self, "_module", None) is None:
-            module = self._build_network()
+            with seeded_initialisation(0):  # of weights that are replaced at once
+                module = self._build_network()
             load_state(module, self.state_)
             self._module = module.eval()
         return self._module
@@ -289,14 +292,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             ready = finish(deepcopy(module).cpu().eval())
             return {"state_": module_to_state(ready), "_module": ready}
 
-        names = getattr(self, "feature_names_in_", None)
         return FitCallbacks(
             self,
-            table.X if names is None else pd.DataFrame(table.X, columns=names),
+            self._as_given(table.X),
             None if table.targets is None else table.targets.original,
             sample_weight=table.sample_weight,
             fitted_attributes=fitted_attributes,
         )
+
+    def _as_given(self, X: Any) -> Any:
+        """Validated rows in the form that the estimator takes."""
+        names = getattr(self, "feature_names_in_", None)
+        return X if names is None else pd.DataFrame(X, columns=names)
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
         settings = {

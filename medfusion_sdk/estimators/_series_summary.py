@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-__all__ = ["SUMMARIES", "pad_series", "summarise"]
+__all__ = ["PARTS", "SUMMARIES", "pad_series", "summarise", "summarise_parts"]
 
 SUMMARIES = ("mean", "spread", "lowest", "highest", "first", "last", "slope", "count", "elapsed")
+# Parts of a series as shares of its steps: how it began, how it went on, and how it is of late.
+PARTS = {"early": (0.0, 0.5), "late": (0.5, 1.0), "recent": (0.75, 1.0)}
+_LEVELS = ("mean", "lowest", "highest")
 # Rows that are computed at a time, so that temporaries stay small beside the table.
 _CHUNK = 4096
 
@@ -54,11 +59,37 @@ def summarise(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         NaN where a channel has no value (one value has no slope), but a count of 0. Rows of no
         length are NaN throughout.
     """
-    n_rows, n_channels = values.shape[:2]
-    found = np.empty((n_rows, len(SUMMARIES) * n_channels))
-    for start in range(0, n_rows, _CHUNK):
+    return _by_chunks(_summarise, values, lengths, len(SUMMARIES))
+
+
+def summarise_parts(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Summarise what was observed in parts of a series: its halves and its last quarter.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_channels, steps)
+        NaN where nothing was observed.
+    lengths : ndarray of shape (n,)
+        Steps of each row, of which the parts are shares.
+
+    Returns
+    -------
+    ndarray of shape (n, 3 * len(PARTS) * n_channels)
+        Part after part, mean, minimum and maximum of each channel; NaN where it has no value.
+    """
+    return _by_chunks(_summarise_parts, values, lengths, len(_LEVELS) * len(PARTS))
+
+
+def _by_chunks(
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    values: np.ndarray,
+    lengths: np.ndarray,
+    per_channel: int,
+) -> np.ndarray:
+    found = np.empty((len(values), per_channel * values.shape[1]))
+    for start in range(0, len(values), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        found[rows] = _summarise(values[rows].astype(np.float64), lengths[rows])
+        found[rows] = compute(values[rows].astype(np.float64), lengths[rows])
     return found
 
 
@@ -67,7 +98,7 @@ def _summarise(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     count = seen.sum(axis=-1)
     some = np.where(count > 0, count, np.nan)
     steps = np.arange(x.shape[-1], dtype=np.float64)
-    mean = np.where(seen, x, 0.0).sum(axis=-1) / some
+    mean, lowest, highest = _levels(x, seen)
     centred = np.where(seen, x - mean[..., None], 0.0)
     first = seen.argmax(axis=-1)
     last = x.shape[-1] - 1 - seen[..., ::-1].argmax(axis=-1)
@@ -77,8 +108,8 @@ def _summarise(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     parts = {
         "mean": mean,
         "spread": np.sqrt((centred**2).sum(axis=-1) / some),
-        "lowest": np.where(seen, x, np.inf).min(axis=-1),
-        "highest": np.where(seen, x, -np.inf).max(axis=-1),
+        "lowest": lowest,
+        "highest": highest,
         "first": _at(x, first),
         "last": _at(x, last),
         "slope": (away * centred).sum(axis=-1) / np.where(stretch > 0, stretch, np.nan),
@@ -90,6 +121,26 @@ def _summarise(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
             part[count == 0] = np.nan
     parts["count"][lengths == 0] = np.nan
     return np.stack([parts[name] for name in SUMMARIES], axis=1).reshape(len(x), -1)
+
+
+def _summarise_parts(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    seen, steps = ~np.isnan(x), np.arange(x.shape[-1])
+    found = []
+    for start, stop in PARTS.values():
+        within = (steps >= start * lengths[:, None]) & (steps < stop * lengths[:, None])
+        found += _levels(x, seen & within[:, None])
+    return np.stack(found, axis=1).reshape(len(x), -1)
+
+
+def _levels(x: np.ndarray, counted: np.ndarray) -> list[np.ndarray]:
+    """Mean, minimum and maximum of the counted steps; NaN where there is none."""
+    count = counted.sum(axis=-1)
+    parts = [
+        np.where(counted, x, 0.0).sum(axis=-1) / np.maximum(count, 1),
+        np.where(counted, x, np.inf).min(axis=-1),
+        np.where(counted, x, -np.inf).max(axis=-1),
+    ]
+    return [np.where(count > 0, part, np.nan) for part in parts]
 
 
 def _at(x: np.ndarray, step: np.ndarray) -> np.ndarray:

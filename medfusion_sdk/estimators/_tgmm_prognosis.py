@@ -11,11 +11,11 @@ import pandas as pd
 from medfusion_sdk._parameters import FLAG, Allowed, Number, OneOf
 from medfusion_sdk.estimators._cox_expert import CoxExpert, fit_cox_expert, suffices
 from medfusion_sdk.estimators._network_estimator import TrainingTable
+from medfusion_sdk.estimators._raw_columns import RawRows, values_of
 from medfusion_sdk.estimators._tgmm import TGMMBase
 from medfusion_sdk.survival import SurvivalTimes
 
 __all__ = ["TGMMPrognosis"]
-
 
 # What the network's log-risk counts beside the expert's, which is learnt with less noise; by
 # cross-validation on TCGA and heart failure.
@@ -38,7 +38,8 @@ class TGMMPrognosis(TGMMBase):
     margin: float
     expert: bool | str
     cox_expert_: CoxExpert | None
-    _sum_scale: float
+    _scale: float
+    _origin: float
 
     @property
     def _prognosis_head(self) -> dict[str, Any]:
@@ -59,14 +60,14 @@ class TGMMPrognosis(TGMMBase):
     ) -> np.ndarray:
         """Put the expert, if there is to be one, beside the trained network.
 
-        Returns log-risks of the training rows for the baseline hazard: the expert's by models
-        that haven't seen them, for a network's own are too far apart on rows that it knows.
+        Returns log-risks of the training rows for the baseline hazard: the expert's, by models
+        that haven't seen them.
         """
         rows = table.kept if known is None else table.kept[known[table.kept]]
         risk = self._outputs(table.X, table.rows)["risk"].astype(np.float64)
         if self.expert is False or (self.expert == "auto" and not suffices(y.take(rows))):
             return risk
-        x, present = self._scaling.apply(table.X, table.rows)
+        x, present = self._scaling.apply(values_of(table.X), table.rows)
         expert, own = fit_cox_expert(
             x[rows],
             present[rows],
@@ -76,19 +77,21 @@ class TGMMPrognosis(TGMMBase):
             ties=self.ties,
             seed=self._seed,
         )
-        # Of the sum the order counts, and how far apart risks really are is known of the expert's.
-        spread = (own + _NETWORK_SHARE * risk[rows]).std()
-        self._sum_scale = float(own.std() / spread) if spread > 0 else 1.0
+        # A network's log-risks have no origin, and are too far apart on rows that it knows: of the
+        # sum the order counts, brought to mean and spread of the expert's on rows it hasn't seen.
+        total = own + _NETWORK_SHARE * risk[rows]
+        self._scale = float(own.std() / total.std()) if total.std() > 0 else 1.0
+        self._origin = float(own.mean() - self._scale * total.mean())
         self.cox_expert_ = expert
         risk = expert.risk(x)  # of rows held out for early stopping
         risk[rows] = own
         return risk
 
-    def _outputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, np.ndarray]:
+    def _outputs(self, X: np.ndarray | RawRows, rows: pd.Index) -> dict[str, np.ndarray]:
         out = super()._outputs(X, rows)
         if self.cox_expert_ is None or "risk" not in out:
             return out
         network = out["risk"].astype(np.float64)
-        expert = self.cox_expert_.risk(self._scaling.apply(X, rows)[0])
-        risk = self._sum_scale * (expert + _NETWORK_SHARE * network)
+        expert = self.cox_expert_.risk(self._scaling.apply(values_of(X), rows)[0])
+        risk = self._origin + self._scale * (expert + _NETWORK_SHARE * network)
         return out | {"risk": risk, "risk_expert": expert, "risk_network": network}

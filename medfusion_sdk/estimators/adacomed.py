@@ -386,10 +386,10 @@ class AdaCoMedClassifier(BlockClassifier):
         Returns
         -------
         DataFrame
-            One line per row and quantity: ``row``, ``quantity``, ``modality``, ``label``,
-            ``value``. Quantities are ``router`` (weight of each subset's expert, such as
-            "ecg+note"), ``responsibility`` (of each modality; sums to one), ``attention``
-            ("ecg <- note": how much ecg reads note), ``w_large``, ``w_small``, ``similarity``,
+            One line per row and quantity: ``row``, ``quantity``, ``modality``, ``source``,
+            ``label``, ``value``. Quantities are ``router`` (weight of each subset's expert, such
+            as "ecg+note"), ``responsibility`` (of each modality; sums to one), ``attention`` (how
+            much a modality takes from a source), ``w_large``, ``w_small``, ``similarity``,
             ``probability``, ``probability_large``, ``probability_small``.
         """
         out = self._predict(X)

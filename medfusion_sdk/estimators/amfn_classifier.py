@@ -93,7 +93,7 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
     learning_rate : float, default=0.001
         Lowered to zero by a cosine.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows; "auto": 10, and at least 100 steps.
+        Passes over the rows; "auto": 10, and at least 250 steps.
     batch_size : int or "auto", default="auto"
         "auto": all rows in one step up to 64 rows, else 128.
     early_stopping : bool or "auto", default="auto"
@@ -287,12 +287,14 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
         -------
         DataFrame
             One line per row and quantity: ``row``, ``quantity``, ``modality``, ``source``,
-            ``head``, ``label``, ``value``. Quantities are ``gate`` and ``fusion`` (per modality;
-            the fusion weights sum to one), ``graph`` and ``attention`` (how much a modality takes
-            from a source), ``probability``, ``expert`` and ``network`` (what each adds to a
-            class's score), ``entropy`` of the prediction in nats, ``entropy_data`` (what the
-            networks expect to remain) and ``entropy_model`` (by which they disagree). All are
-            averages over the networks.
+            ``head``, ``label``, ``value``; averages over the networks. By modality: ``gate``,
+            ``fusion`` (they sum to one; under ``readout="concat"`` the head doesn't read what they
+            average, and they stay equal) and ``contribution`` (what a modality adds to a class's
+            score; with the head's bias they sum to ``network``, but for dropped features of
+            `mc_samples`). By modality and source: ``graph`` and ``attention``, how much a modality
+            takes. By class: ``probability``, ``expert`` and ``network`` (what each adds to its
+            score). Of the row: ``entropy`` of the prediction in nats, ``entropy_data`` (what the
+            networks expect to remain) and ``entropy_model`` (by which they disagree).
         """
         out = self._predict(X)
         told = {name: name for name in ("entropy", "entropy_data", "entropy_model", "network")}

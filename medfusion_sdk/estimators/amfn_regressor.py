@@ -87,7 +87,7 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
     learning_rate : float, default=0.001
         Lowered to zero by a cosine.
     max_epochs : int or "auto", default="auto"
-        Passes over the rows; "auto": 10, and at least 100 steps.
+        Passes over the rows; "auto": 10, and at least 250 steps.
     batch_size : int or "auto", default="auto"
         "auto": all rows in one step up to 64 rows, else 128.
     early_stopping : bool or "auto", default="auto"
@@ -306,10 +306,12 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
         -------
         DataFrame
             As :meth:`AMFNClassifier.explain` has it, with ``mean``, ``std_data`` and ``std_model``
-            per target instead of probabilities and entropies, in the units of y.
+            per target instead of probabilities and entropies; these and ``contribution`` are in
+            the units of y.
         """
         out = self._predict(X)
         out["mean"] = out["mean"] * self.target_scale_ + self.target_mean_
+        out["contribution"] = out["contribution"] * self.target_scale_
         for part in ("data", "model"):
             out[f"std_{part}"] = np.sqrt(out[f"variance_{part}"]) * self.target_scale_
         told = {name: name for name in ("mean", "std_data", "std_model")}

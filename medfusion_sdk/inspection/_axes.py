@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from medfusion_sdk.exceptions import MissingDependencyError
 
-__all__ = ["axes"]
+__all__ = ["axes", "from_zero"]
 
 
 def axes(ax: Any = None, **figure: Any) -> Any:
@@ -36,3 +38,19 @@ def axes(ax: Any = None, **figure: Any) -> Any:
             "drawing needs matplotlib: pip install medfusion-sdk[plots]."
         ) from error
     return plt.subplots(layout="constrained", **figure)[1] if ax is None else ax
+
+
+def from_zero(ax: Any, values: np.ndarray) -> None:
+    """Begin the vertical axis at zero, or mark zero where values lie on both sides of it.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where they are drawn.
+    values : ndarray
+        What is drawn; NaN where nothing is.
+    """
+    if np.nanmin(values, initial=0.0) < 0:
+        ax.axhline(0.0, color="black", linewidth=0.8, zorder=0)
+    else:
+        ax.set_ylim(0, None)

@@ -7,6 +7,7 @@ from typing import Any, Self
 import pandas as pd
 
 from medfusion_sdk.inspection._axes import axes
+from medfusion_sdk.inspection._explained import table_of
 
 __all__ = ["RouterDisplay"]
 
@@ -55,8 +56,7 @@ class RouterDisplay:
         RouterDisplay
             The display.
         """
-        table = estimator.explain(X).query("quantity == 'router'")
-        return cls(table.pivot(index="row", columns="modality", values="value")).plot(ax=ax)
+        return cls(table_of(estimator.explain(X), "router", ["modality"])).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> Self:
         """Draw mean weights with the spread over rows.

@@ -36,8 +36,8 @@ def bootstrap_interval(
     Parameters
     ----------
     metric : callable
-        ``metric(y_true, y_score) -> float``. :func:`macro_auroc` is computed on all resamples at
-        once; any other is called once per resample.
+        ``metric(y_true, y_score) -> float``. :func:`macro_auroc`, :func:`recall_at_k` and
+        :func:`lrap` are computed on all resamples at once; any other is called once per resample.
     y_true, y_score : array-like of n_samples rows
         Passed to ``metric`` row by row of the resample. Out-of-fold scores of a cross-validation
         are the usual case; the interval then holds for the models as they were fitted.

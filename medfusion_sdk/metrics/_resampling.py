@@ -20,6 +20,7 @@ from medfusion_sdk.metrics._auroc import (
     weighted_auroc,
 )
 from medfusion_sdk.metrics._groups import group_codes
+from medfusion_sdk.metrics._retrieval import row_scores
 
 __all__ = ["Interval"]
 
@@ -116,6 +117,8 @@ class Resamples:
             positive, score, _ = one_vs_rest(y_true, y_score)
             areas = [weighted_auroc(positive, score, weight) for weight in self._weights()]
             return mean_of_defined(np.concatenate(areas))
+        if (rows := row_scores(metric)) is not None:
+            return self._means(rows(y_true, y_score))
         with warnings.catch_warnings():
             # A resample without one of the outcomes is NaN and counted; a warning each is noise.
             warnings.simplefilter("ignore", UndefinedMetricWarning)
@@ -137,6 +140,13 @@ class Resamples:
             self.confidence_level,
             len(defined),
         )
+
+    def _means(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean of the rows' values on every resample, those that are NaN left out."""
+        defined = ~np.isnan(values)
+        sums = np.column_stack([np.where(defined, values, 0.0), defined])
+        total, count = np.concatenate([weight @ sums for weight in self._weights()]).T
+        return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
     def _weights(self) -> Iterator[np.ndarray]:
         """Yield how often each row was drawn, some resamples at a time."""

@@ -179,7 +179,11 @@ class AMFNNetwork(nn.Module):
             mapped = self.sequence_maps[kind](dropped)
             for g, m in enumerate(members):
                 parts[m].append(mapped[g])
-        return torch.stack([torch.stack(part).sum(0).relu() for part in parts], dim=1)
+        # Of a modality in which nothing varied in training, there is nothing to read.
+        nothing = batch["vector"].new_zeros(len(batch["vector"]), self.shape.fusion.d_model)
+        return torch.stack(
+            [torch.stack(part).sum(0).relu() if part else nothing for part in parts], dim=1
+        )
 
     def split_vectors(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
         """Part the vectors by modality.
@@ -228,6 +232,30 @@ class AMFNNetwork(nn.Module):
             "both": lambda: torch.cat([fused.vector, nodes], dim=1),
         }[self.shape.readout]()
         return Scored(self.head(self.dropout(embedding)), embedding, h, fused)
+
+    def contributions(self, scored: Scored) -> Tensor:
+        """What each modality's node adds to the scores: the head is linear.
+
+        Parameters
+        ----------
+        scored : Scored
+            From :meth:`forward`.
+
+        Returns
+        -------
+        Tensor of shape (B, M, n_outputs)
+            With the head's bias they sum to the scores where no feature was dropped.
+        """
+        nodes, fusion = scored.fused.nodes, scored.fused.fusion
+        # One slice of the weights for each vector that the head reads.
+        slices = self.head.weight.unflatten(1, (-1, nodes.shape[2]))
+        added = nodes.new_zeros(*nodes.shape[:2], len(slices))
+        if self.shape.readout != "concat":
+            added = added + fusion[..., None] * (nodes @ slices[:, 0].T)
+        if self.shape.readout != "fusion":
+            own = slices[:, -nodes.shape[1] :]
+            added = added + torch.einsum("bmd,cmd->bmc", nodes, own)
+        return added
 
     def reconstruction_loss(
         self, batch: dict[str, Tensor], h: Tensor, present: Tensor, weight: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -22,6 +23,10 @@ __all__ = ["AMFNTraining", "ClassificationTask", "RegressionTask"]
 _LEAST, _MOST = -8.0, 4.0
 _ZERO = math.log(_MOST / -_LEAST)
 _SLOPE = -_LEAST * _MOST / (_MOST - _LEAST)
+
+# Held while dropout is at work in a network that threads may share: they would draw from one
+# stream.
+_SAMPLING = threading.Lock()
 
 
 class AMFNTraining(NamedTuple):
@@ -127,17 +132,24 @@ class _Ensemble(nn.Module, ABC):
             or one has none. The sub-networks are the same for all rows and batches, so that a
             row's prediction is its own.
         """
-        found = []
-        for seed, network in enumerate(self.members):
-            dropping = [part for part in network.modules() if isinstance(part, SharedDropout)]
-            generator = torch.Generator()
-            generator.manual_seed(seed)
+        if not self.mc_samples:
+            return [network(batch, batch["present"]) for network in self.members]
+        with _SAMPLING:
+            return [one for seed in range(len(self.members)) for one in self._sample(seed, batch)]
+
+    def _sample(self, seed: int, batch: dict[str, Tensor]) -> list[Scored]:
+        """Score with sub-networks of one network; others mustn't use it meanwhile."""
+        network = self.members[seed]
+        dropping = [part for part in network.modules() if isinstance(part, SharedDropout)]
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+        for part in dropping:
+            part.generator, part.sampling = generator, True
+        try:
+            return [network(batch, batch["present"]) for _ in range(self.mc_samples)]
+        finally:
             for part in dropping:
-                part.generator, part.training = generator, self.mc_samples > 0
-            found += [network(batch, batch["present"]) for _ in range(max(1, self.mc_samples))]
-            for part in dropping:
-                part.training = False
-        return found
+                part.sampling = False
 
     def explained(self, found: list[Scored]) -> dict[str, Tensor]:
         """What fused the modalities, averaged over the networks.
@@ -151,14 +163,19 @@ class _Ensemble(nn.Module, ABC):
         -------
         dict of Tensor
             ``gate`` (B, M), ``attention`` (B, H, M, M), ``graph`` (B, M, M), ``fusion`` (B, M),
-            and ``embedding`` (B, E), the networks' read-outs end to end.
+            ``contribution`` (B, M, n_outputs) to the scores, and ``embedding`` (B, E), the
+            networks' read-outs end to end.
         """
         told = {
             name: torch.stack([getattr(one.fused, name) for one in found]).mean(dim=0)
             for name in ("gate", "attention", "graph", "fusion")
         }
-        own = [one.embedding for one in found[:: max(1, self.mc_samples)]]
-        return {"embedding": torch.cat(own, dim=1), **told}
+        passes = max(1, self.mc_samples)
+        networks: list[Any] = [one for one in self.members for _ in range(passes)]
+        added = [one.contributions(own) for one, own in zip(networks, found, strict=True)]
+        contribution = torch.stack(added).mean(dim=0)
+        embedding = torch.cat([one.embedding for one in found[::passes]], dim=1)
+        return {"embedding": embedding, "contribution": contribution, **told}
 
 
 class ClassificationTask(_Ensemble):
@@ -313,17 +330,19 @@ class RegressionTask(_Ensemble):
         dict of Tensor
             ``mean`` (B, K) over networks and passes; ``variance_data`` (B, K): the mean of the
             predicted variances; ``variance_model`` (B, K): the variance of the predicted means.
-            And what :meth:`explained` has.
+            And what :meth:`explained` has; ``contribution`` (B, M, K) is to the means.
         """
         found = self.run(batch)
         each = [self._mean_and_variance(one, batch) for one in found]
         means = torch.stack([mean for mean, _ in each])
         variances = torch.stack([log_variance.exp() for _, log_variance in each])
+        told = self.explained(found)
         return {
             "mean": means.mean(dim=0),
             "variance_data": variances.mean(dim=0),
             "variance_model": means.var(dim=0, correction=0),
-            **self.explained(found),
+            **told,
+            "contribution": told["contribution"].chunk(2, dim=2)[0],  # to the means
         }
 
 

@@ -53,6 +53,8 @@ class SharedDropout(nn.Module):
         self.p = p
         # Seeded by the training engine; never the global generator.
         self.generator: torch.Generator | None = None
+        # Drops in evaluation too; whoever asks for it seeds the generator.
+        self.sampling = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop units of the last axes.
@@ -65,9 +67,9 @@ class SharedDropout(nn.Module):
         Returns
         -------
         Tensor of shape (B, ...)
-            The input itself outside training.
+            The input itself outside training and sampling.
         """
-        if not self.training or self.p == 0.0:
+        if not (self.training or self.sampling) or self.p == 0.0:
             return x
         keep = torch.rand(x.shape[1:], generator=self.generator) >= self.p
         return x * (keep.to(x) / (1.0 - self.p))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,59 +10,11 @@ from torch import Tensor, nn
 from medfusion_sdk.nn.small import drop_modalities
 from medfusion_sdk.nn.survival import prognosis_loss
 from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, probabilities
+from medfusion_sdk.nn.tgmm_head import Batch, Head, Reread, labelled_mean
 from medfusion_sdk.nn.tgmm_network import Guided, TGMMNetwork
+from medfusion_sdk.nn.tgmm_retrieval import RetrievalHead
 
-__all__ = ["HEADS", "DiagnosisHead", "Head", "PrognosisHead", "TGMMTasks", "labelled_mean"]
-
-Batch = Mapping[str, Tensor]
-# Gives a task's vectors (B, d) of the batch with other modalities hidden, for a mask (B, M).
-Reread = Callable[[Tensor], Tensor]
-
-
-class Head(nn.Module, ABC):
-    """Response module of one task: its vector to predictions, and their loss."""
-
-    @abstractmethod
-    def loss(
-        self, vector: Tensor, batch: Batch, present: Tensor, weight: Tensor, reread: Reread
-    ) -> Tensor:
-        """Loss of a batch.
-
-        Parameters
-        ----------
-        vector : Tensor of shape (B, d)
-            Of each row, r_t.
-        batch : mapping of str to Tensor
-            With what this task's labels are.
-        present : Tensor of shape (B, M), bool
-            Modalities that `vector` was read from.
-        weight : Tensor of shape (B,)
-            Of the rows.
-        reread : callable
-            Gives r_t of the batch for another mask.
-
-        Returns
-        -------
-        Tensor
-            Mean over the rows with a label; zero, with a gradient of zeros, where there is none.
-        """
-
-    @abstractmethod
-    def predict(self, vector: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Predict each row from its vector alone, and what stands beside it in the batch.
-
-        Parameters
-        ----------
-        vector : Tensor of shape (B, d)
-            Of each row, r_t.
-        batch : mapping of str to Tensor
-            What the network read.
-
-        Returns
-        -------
-        dict of Tensor
-            Tensors of B rows.
-        """
+__all__ = ["HEADS", "DiagnosisHead", "PrognosisHead", "TGMMTasks"]
 
 
 class DiagnosisHead(Head):
@@ -219,7 +170,11 @@ class PrognosisHead(Head):
 
 
 # By the name of the task.
-HEADS: Mapping[str, type[Head]] = {"diagnosis": DiagnosisHead, "prognosis": PrognosisHead}
+HEADS: Mapping[str, type[Head]] = {
+    "diagnosis": DiagnosisHead,
+    "prognosis": PrognosisHead,
+    "retrieval": RetrievalHead,
+}
 
 
 class TGMMTasks(nn.Module):
@@ -325,19 +280,3 @@ def _explained(found: Guided, task: str) -> dict[str, Tensor]:
         **({"prompt": found.prompt_attention[task]} if found.prompt_attention else {}),
     }
     return {f"{task}.{name}": value for name, value in told.items()}
-
-
-def labelled_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean with row weights; zero where no row counts.
-
-    Parameters
-    ----------
-    values, weight : Tensor of shape (B,)
-        One value and one weight per row.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
-    """
-    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)

@@ -128,6 +128,11 @@ def _as_series(cell: Any, n_channels: int | None) -> np.ndarray:
             f"this series has {len(series)} channels, others of the column {n_channels}. A "
             "channel that a row lacks is a row of NaN."
         )
-    if np.isinf(series).any():
-        raise SignalError("this series holds infinity; mark what wasn't observed by NaN.")
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(series.astype(np.float32, copy=False))
+    if infinite.any():
+        raise SignalError(
+            "this series holds infinity, or a number beyond single precision; mark what wasn't "
+            "observed by NaN."
+        )
     return series

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medfusion_sdk.exceptions import DataError, ModalityError, ParameterError, SignalError
-from medfusion_sdk.readers.series import as_cohort_table, read_series, series_columns
+from medfusion_sdk.exceptions import DataError, ModalityError, ParameterError
+from medfusion_sdk.readers._cuts import Place, check_sizes, cut_series, read_table
 
 __all__ = ["make_forecast_windows", "make_windows"]
-
-Place = tuple[int, int, int]
 
 
 def make_windows(
@@ -64,8 +62,8 @@ def make_windows(
     >>> groups.to_list(), [cell.shape[1] for cell in windows["ecg"]]
     (['a', 'a', 'a', 'b'], [4, 4, 4, 3])
     """
-    table, names, cells, n_steps = _read(X)
-    _check_sizes(window=window, stride=stride)
+    table, names, cells, n_steps = read_table(X)
+    check_sizes(window=window, stride=stride)
     if max_missing is not None and not 0 <= max_missing <= 1:
         raise ParameterError(f"max_missing={max_missing}; a share of 0 to 1 is needed.")
     n_channels = {name: _n_channels(cells[name]) for name in names}
@@ -82,7 +80,7 @@ def make_windows(
             for row, start, end in places
             if 1 - _n_observed(cells, row, start, end) / (size * (end - start)) <= max_missing
         ]
-    return _cut(table, cells, places)
+    return cut_series(table, cells, places, [start for _, start, _ in places], "start")
 
 
 def make_forecast_windows(
@@ -148,8 +146,8 @@ def make_forecast_windows(
       3           6.0       7.0      0
     1 0           3.0       4.0      1
     """
-    table, names, cells, n_steps = _read(X)
-    _check_sizes(window=window, horizon=horizon, stride=stride)
+    table, names, cells, n_steps = read_table(X)
+    check_sizes(window=window, horizon=horizon, stride=stride)
     name = _target_name(names, target)
     positions = _channel_positions(cells[name], channels)
     places: list[Place] = []
@@ -170,44 +168,11 @@ def make_forecast_windows(
             f"{len(table)} series of up to {max(n_steps, default=0)} steps. Take a smaller "
             "window or horizon, fewer channels, or fill the series first."
         )
-    windows, groups = _cut(table, cells, places)
+    starts = [start for _, start, _ in places]
+    windows, groups = cut_series(table, cells, places, starts, "start")
     ahead = range(1, horizon + 1)
     columns = [f"{name}[{position}]+{step}" for position in positions for step in ahead]
     return windows, pd.DataFrame(np.stack(targets), index=windows.index, columns=columns), groups
-
-
-def _read(X: Any) -> tuple[pd.DataFrame, list[Any], dict[Any, list[Any]], list[int]]:
-    """Return table, series columns, their cells, and the steps of each row, 0 without any."""
-    table = as_cohort_table(X)
-    names = series_columns(table)
-    if not names:
-        raise ModalityError(f"none of the columns {list(table.columns)} holds series.")
-    cells = {name: read_series(table[name]).cells for name in names}
-    return table, names, cells, list(_steps(table, cells))
-
-
-def _steps(table: pd.DataFrame, cells: dict[Any, list[Any]]) -> Iterator[int]:
-    for row, label in enumerate(table.index):
-        steps = {
-            name: column[row].shape[1] for name, column in cells.items() if _there(column[row])
-        }
-        if len(set(steps.values())) > 1:
-            raise SignalError(
-                f"the series of this row differ in steps: {steps}; put them on one grid.",
-                row=label,
-                column=list(steps),
-            )
-        yield next(iter(steps.values()), 0)
-
-
-def _there(cell: np.ndarray | None) -> bool:
-    return cell is not None
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size != int(size) or size < 1:
-            raise ParameterError(f"{name}={size}; a whole number of steps, 1 or more, is needed.")
 
 
 def _n_channels(column: list[np.ndarray | None]) -> int:
@@ -235,21 +200,3 @@ def _channel_positions(
     if not positions or not all(0 <= position < n_channels for position in positions):
         raise ParameterError(f"channels={channels}; the target has channels 0 to {n_channels - 1}.")
     return positions
-
-
-def _cut(
-    table: pd.DataFrame, cells: dict[Any, list[Any]], places: list[Place]
-) -> tuple[pd.DataFrame, pd.Series]:
-    rows = np.array([row for row, _, _ in places], dtype=int)
-    labels = table.index[rows]
-    starts = [start for _, start, _ in places]
-    index = pd.MultiIndex.from_arrays([labels, starts], names=[table.index.name, "start"])
-    windows = table.iloc[rows].set_axis(index, axis=0)
-    for name, column in cells.items():
-        cut = np.full(len(places), None, dtype=object)
-        for number, (row, start, end) in enumerate(places):
-            if column[row] is not None and not np.isnan(column[row][:, start:end]).all():
-                # A copy: windows that overlap must not share their values.
-                cut[number] = column[row][:, start:end].astype(np.float32)
-        windows[name] = pd.Series(cut, index=index, dtype=object)
-    return windows, pd.Series(labels, index=index, name=table.index.name)

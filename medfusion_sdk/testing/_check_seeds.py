@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,10 +36,12 @@ def check_same_seed_same_fit_whatever_global_seeds(estimator: Any) -> None:
 
 
 def check_global_generators_are_untouched(estimator: Any) -> None:
-    """Fitting and predicting draw nothing from the generators of Python, NumPy and torch."""
+    """Fitting, predicting and loading draw nothing from the generators of the process."""
     X, y = cohort()
     before = _generator_states()
-    probabilities(fit(estimator, X, y), X)
+    fitted = fit(estimator, X, y)
+    probabilities(fitted, X)
+    probabilities(pickle.loads(pickle.dumps(fitted)), X)
     after = _generator_states()
     moved = [name for name in before if before[name] != after[name]]
     assert not moved, f"the global generator was used or seeded: {', '.join(moved)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.special import softmax
@@ -276,10 +277,19 @@ def test_absent_modality_has_no_responsibility_and_no_attention(table):
     told = adacomed().fit(X, y).explain(X)
     absent = X["note__0000"].isna().to_numpy()
     assert (quantity(told, "responsibility")[absent, 1] == 0).all()
-    attention = told[(told["quantity"] == "attention") & told["modality"].str.contains("note")]
-    values = attention["value"].to_numpy().reshape(len(X), -1)
-    assert (values[absent] == 0).all()
-    assert (values[~absent] > 0).any()
+    attention = quantity(told, "attention").reshape(len(X), 3, 3)
+    np.testing.assert_allclose(attention[~absent].sum(axis=2)[:, 1], 1.0)
+    assert (attention[absent, 1] == 0).all()
+    assert (attention[absent, :, 1] == 0).all()
+
+
+def test_explanation_follows_the_rows_whatever_their_labels(table):
+    X, y = table
+    model = adacomed().fit(X, y)
+    labels = ["b", "a", "b", *range(len(X) - 3)]
+    told, relabelled = model.explain(X), model.explain(X.set_axis(labels))
+    assert relabelled["row"].drop_duplicates().to_list() == ["b", "a", *range(len(X) - 3)]
+    pd.testing.assert_frame_equal(relabelled.drop(columns="row"), told.drop(columns="row"))
 
 
 def test_head_of_the_representation_gives_the_scores(table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -180,6 +181,27 @@ def test_explanation_sums_to_one_and_to_the_prediction(fitted):
     np.testing.assert_allclose(quantity(told, "entropy"), entropy, atol=1e-6)
 
 
+def test_contributions_differ_from_the_networks_scores_by_a_constant(fitted):
+    X, _, model = fitted
+    told = model.explain(X)
+    added = quantity(told, "contribution").reshape(len(X), 3, 2)
+    rest = quantity(told, "network") - added.sum(axis=1)
+    np.testing.assert_allclose(rest, np.broadcast_to(rest[0], rest.shape), atol=1e-5)
+    assert (added[[cell is None for cell in X["labs"]], 1] == 0).all()
+    assert added.std() > 0.05
+
+
+def test_contributions_to_a_regression_are_in_the_units_of_the_targets(regressed):
+    X, severity, model = regressed
+    told = regressor().fit(X, 1000 + 50 * severity).explain(X)
+    added = quantity(told, "contribution").sum(axis=1)
+    rest = quantity(told, "mean")[:, 0] - added
+    np.testing.assert_allclose(rest, rest[0], atol=1e-2)
+    np.testing.assert_allclose(
+        added, 50 * quantity(model.explain(X), "contribution").sum(axis=1), atol=1e-2
+    )
+
+
 @pytest.mark.parametrize("kind", ["fitted", "regressed"])
 def test_saved_model_predicts_the_same(kind, request, tmp_path):
     X, _, model = request.getfixturevalue(kind)
@@ -221,7 +243,7 @@ def test_expert_learns_nothing_from_rows_held_out_for_early_stopping(monkeypatch
         seen.append(len(x))
         return fit_expert(x, *arguments, **options)
 
-    monkeypatch.setattr("medfusion_sdk.estimators._amfn.fit_expert", spy)
+    monkeypatch.setattr("medfusion_sdk.estimators._expert.fit_expert", spy)
     model = classifier(expert=True, early_stopping=True, validation_fraction=0.25, max_epochs=4)
     model.fit(X, severity > 0)
     assert seen == [90]
@@ -286,9 +308,7 @@ def test_spread_tells_noisy_rows_from_quiet_ones():
 def test_dropped_passes_add_to_the_models_part_of_the_spread(regressed):
     X, _, model = regressed
     alone = quantity(model.explain(X), "std_model").mean()
-    sampled = clone(model).set_params(mc_samples=10)
-    sampled.__dict__.update({k: v for k, v in model.__dict__.items() if k.endswith("_")})
-    sampled._reading, sampled._flat = model._reading, model._flat
+    sampled = copy.deepcopy(model).set_params(mc_samples=10)
     assert quantity(sampled.explain(X), "std_model").mean() > alone
 
 

@@ -15,9 +15,15 @@ from sklearn.ensemble import (
 
 from medfusion_sdk.estimators._amfn_reading import SeriesReading, TableReading
 from medfusion_sdk.estimators._amfn_table import find_layout
-from medfusion_sdk.estimators._expert import Forest, fit_expert
+from medfusion_sdk.estimators._expert import fit_expert
+from medfusion_sdk.estimators._forest import Forest
 from medfusion_sdk.estimators._ranks import RankScaling
-from medfusion_sdk.estimators._series_summary import SUMMARIES, pad_series, summarise
+from medfusion_sdk.estimators._series_summary import (
+    SUMMARIES,
+    pad_series,
+    summarise,
+    summarise_parts,
+)
 from medfusion_sdk.exceptions import CellError, ModalityError, SignalError
 
 NAN = np.nan
@@ -66,11 +72,26 @@ def test_summary_is_what_pandas_says_of_each_channel():
             )
 
 
-def test_summary_of_many_rows_is_that_of_each(monkeypatch):
+def test_parts_are_what_pandas_says_of_both_halves_and_the_last_quarter():
+    made = cells()
+    found = summarise_parts(*pad_series(made, 2)).reshape(len(made), 3, 3, 2)
+    for row, cell in zip(found, made, strict=True):
+        n = 0 if cell is None else cell.shape[1]
+        frame = pd.DataFrame(np.full((1, 2), NAN) if cell is None else cell.T)
+        # A step belongs to the part that it begins in: of 5 steps, 2.5 to 5 is the late half.
+        bounds = [(0, -(-n // 2)), (-(-n // 2), n), (-(-3 * n // 4), n)]
+        for part, (start, stop) in zip(row, bounds, strict=True):
+            own = frame.iloc[start:stop]
+            expected = np.stack([own.mean(), own.min(), own.max()])
+            np.testing.assert_allclose(part, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("compute", [summarise, summarise_parts])
+def test_summary_of_many_rows_is_that_of_each(monkeypatch, compute):
     values, lengths = pad_series(cells(), 2)
-    whole = summarise(values, lengths)
+    whole = compute(values, lengths)
     monkeypatch.setattr("medfusion_sdk.estimators._series_summary._CHUNK", 7)
-    np.testing.assert_array_equal(summarise(values, lengths), whole)
+    np.testing.assert_array_equal(compute(values, lengths), whole)
 
 
 # -- ranks ------------------------------------------------------------------------------------

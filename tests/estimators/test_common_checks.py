@@ -12,10 +12,12 @@ from medfusion_sdk import (
     AdaCoMedClassifier,
     AMFNClassifier,
     AMFNRegressor,
+    BrainAdapterClassifier,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
     TGMMClassifier,
     TGMMMultiTask,
+    TGMMRetriever,
 )
 
 ESTIMATORS = [
@@ -26,6 +28,8 @@ ESTIMATORS = [
     DualAdapterClassifier(backbone="standin-text"),
     TGMMClassifier(max_epochs=10, d_model=16),
     TGMMMultiTask(max_epochs=10, d_model=16),
+    BrainAdapterClassifier(text_encoder="standin-text", proj_dim=64, learning_rate=5e-3),
+    TGMMRetriever(max_epochs=5, d_model=16),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -10,13 +9,6 @@ from medfusion_sdk import DualAdapterClassifier
 from medfusion_sdk.datasets import load_ptbxl
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 from medfusion_sdk.inspection import GateDisplay, SignalAttributionDisplay
-
-
-@pytest.fixture(autouse=True)
-def no_window():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,15 @@ def test_readout_is_what_the_head_reads(readout, width):
         torch.testing.assert_close(found.embedding[:, -32:], found.fused.nodes.flatten(1))
 
 
+@pytest.mark.parametrize("readout", ["fusion", "concat", "both"])
+def test_contributions_and_bias_sum_to_the_scores(readout):
+    network, rows = randomised(AMFNNetwork(shape(readout=readout))), batch()
+    found = network(rows, rows["present"])
+    added = network.contributions(found)
+    torch.testing.assert_close(added.sum(1) + network.head.bias, found.scores)
+    assert (added[~rows["present"]] == 0).all()
+
+
 def test_untrained_network_has_no_preference():
     rows = batch()
     assert (AMFNNetwork(shape())(rows, rows["present"]).scores == 0).all()

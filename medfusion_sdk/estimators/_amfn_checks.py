@@ -1,0 +1,137 @@
+"""What a table of AMFN has to be before it is read: numbers as numbers, channels as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from medfusion_sdk.exceptions import CellError, ModalityError
+from medfusion_sdk.readers.cells import read_column
+
+if TYPE_CHECKING:
+    from medfusion_sdk.estimators._amfn_table import Layout
+
+__all__ = [
+    "channel_names",
+    "numeric_columns",
+    "plain_table",
+    "refuse_cells_in_blocks",
+    "refuse_other_channels",
+]
+
+
+def plain_table(X: Any) -> Any:
+    """Make what pandas holds as objects or in types of its own plain floats, where it is numbers.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        As the user gave it; it stays as it is.
+
+    Returns
+    -------
+    DataFrame or ndarray
+        A table with cells of arrays is a DataFrame, whatever it was: meta-estimators such as
+        bagging hand over arrays of objects.
+    """
+    if not isinstance(X, pd.DataFrame):
+        if not _holds_cells(X):
+            return X
+        X = pd.DataFrame(X)
+    X = X.infer_objects()
+    for i in numeric_columns(X):
+        if not isinstance(X.dtypes.iloc[i], np.dtype):
+            X.isetitem(i, X.iloc[:, i].to_numpy(np.float64, na_value=np.nan))
+    return X
+
+
+def _holds_cells(X: Any) -> bool:
+    objects = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.hasobject
+    return objects and any(isinstance(cell, np.ndarray | list) for cell in X.flat)
+
+
+def numeric_columns(X: pd.DataFrame) -> list[int]:
+    """Give the positions of the columns of numbers.
+
+    Parameters
+    ----------
+    X : DataFrame
+        A table.
+
+    Returns
+    -------
+    list of int
+        Positions.
+    """
+    return [i for i, dtype in enumerate(X.dtypes) if pd.api.types.is_numeric_dtype(dtype)]
+
+
+def refuse_cells_in_blocks(X: pd.DataFrame, layout: Layout) -> None:
+    """Refuse a table that has something else where training had numbers.
+
+    Parameters
+    ----------
+    X : DataFrame
+        From :func:`plain_table`.
+    layout : Layout
+        Of the training table.
+
+    Raises
+    ------
+    CellError
+        Naming the first such cell.
+    """
+    numeric = set(numeric_columns(X))
+    for m in layout.of_kind("block"):
+        for position in set(layout.columns[m].tolist()) - numeric:
+            column = read_column(X.iloc[:, position])
+            for i in column.present:
+                cell = column.cells[i]
+                raise CellError(
+                    f"expected a number, as in training, found {type(cell).__name__} {cell!r:.40}."
+                ).located(column.rows[i], column.name)
+
+
+def channel_names(X: Any) -> dict[str, list[str]]:
+    """Read the names of the channels of a table's series, where it tells them.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        As of :func:`~medfusion_sdk.grid_events`, which notes them in ``attrs["channels"]``.
+
+    Returns
+    -------
+    dict of str to list of str
+        Channels of each column; empty for a table that doesn't tell.
+    """
+    told = X.attrs.get("channels") if isinstance(X, pd.DataFrame) else None
+    if not isinstance(told, Mapping):
+        return {}
+    return {str(name): [str(channel) for channel in own] for name, own in told.items()}
+
+
+def refuse_other_channels(X: Any, channels: Mapping[str, list[str]]) -> None:
+    """Refuse a table whose series have other channels than those of training, or in other order.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        As the user gave it.
+    channels : mapping of str to list of str
+        From :func:`channel_names` of the training table.
+
+    Raises
+    ------
+    ModalityError
+        Naming the first such column. Nothing is said of tables that don't tell their channels.
+    """
+    for name, own in channel_names(X).items():
+        if channels.get(name, own) != own:
+            raise ModalityError(
+                f"column {name!r} has the channels {own}, in training {channels[name]}: put this "
+                "table on a grid with the same groups."
+            )
