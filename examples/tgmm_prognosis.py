@@ -49,6 +49,6 @@ KaplanMeierDisplay.from_predictions(y.iloc[test], risk)
 SurvivalCalibrationDisplay.from_estimator(model, X.iloc[test], y.iloc[test], horizon=90, n_groups=3)
 
 # %%
-# What the log-risk of one patient would be without a modality.
-told = model.explain(X.iloc[test[:1]])
+# What each modality adds to the log-risk of the patient of highest risk.
+told = model.explain(X.iloc[test].iloc[[order[-1]]])
 print(told[told["quantity"] == "drop_one"][["modality", "value"]].round(2).to_string(index=False))
