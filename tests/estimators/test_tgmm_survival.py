@@ -8,6 +8,7 @@ from unittest import SkipTest
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils import check_array
@@ -304,7 +305,14 @@ def test_saved_and_pickled_models_predict_the_same_bits(parameters, data, tmp_pa
     X, y = data
     model = quick(**parameters).fit(X, y)
     save_estimator(model, tmp_path / "model")
-    for loaded in (load_estimator(tmp_path / "model"), pickle.loads(pickle.dumps(model))):
+    stored = skops.io.dumps(model)
+    trusted = skops.io.get_untrusted_types(data=stored)
+    assert all(name.startswith("medfusion_sdk.") for name in trusted)
+    for loaded in (
+        load_estimator(tmp_path / "model"),
+        pickle.loads(pickle.dumps(model)),
+        skops.io.loads(stored, trusted=trusted),
+    ):
         np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
         np.testing.assert_array_equal(
             loaded.predict_survival_function(X, return_array=True),
