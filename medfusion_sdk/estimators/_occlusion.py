@@ -120,17 +120,22 @@ def occlusion(
     channels = range(views.shape[1]) if encoder.view == "beats" else [None]
     places = list(product(channels, range(len(bounds) - 1)))
 
-    def score(signals: list[np.ndarray]) -> np.ndarray:
-        embedded = encoder.embed_views(np.stack(signals), np.repeat(beside, len(signals), axis=0))
+    def score(signals: np.ndarray) -> np.ndarray:
+        embedded = encoder.embed_views(signals, np.repeat(beside, len(signals), axis=0))
         same = torch.zeros(len(signals), dtype=torch.long, device=batch["signal"].device)
         with torch.no_grad():
             rows = {name: part.index_select(0, same) for name, part in batch.items()}
             rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
             return task(rows)["logits"][:, label].cpu().double().numpy()
 
-    whole = score([views[0]])[0]
+    whole = score(views[:1])[0]
     for start in range(0, len(places), _AT_ONCE):
         some = places[start : start + _AT_ONCE]
-        scores = score([occlude(views[0], bounds, place) for place in some])
-        for (channel, stretch), value in zip(some, whole - scores, strict=True):
+        signals = np.stack([occlude(views[0], bounds, place) for place in some])
+        # What is a straight line already is worth nothing; another batch might round otherwise.
+        differs = (signals != views[0]).any(axis=(1, 2))
+        worth = np.zeros(len(some))
+        if differs.any():
+            worth[differs] = whole - score(signals[differs])
+        for (channel, stretch), value in zip(some, worth, strict=True):
             yield channel, stretch, float(value)
