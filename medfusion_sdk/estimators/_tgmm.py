@@ -229,15 +229,11 @@ class TGMMBase(RawColumns):
     def _conclude(self, table: TrainingTable) -> None:
         """Look at the training rows through the finished model."""
         out = self._outputs(table.X, table.rows)
-        self._usual = self._mean_answers(out, table.weight)
+        self._usual = {
+            task: np.average(answer.values, axis=0, weights=table.weight)
+            for task, answer in self._answers(out).items()
+        }
         self._warn_of_collapse(out)
-
-    def _mean_answers(
-        self, out: Mapping[str, np.ndarray], weight: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """What each task answers on average, for rows that lose all they have."""
-        answers = self._answers(out).items()
-        return {task: np.average(one.values, axis=0, weights=weight) for task, one in answers}
 
     def _warn_of_collapse(self, out: Mapping[str, np.ndarray]) -> None:
         """Say so where the gates have come to trust one modality alone."""
