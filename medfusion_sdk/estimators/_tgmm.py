@@ -284,7 +284,8 @@ class TGMMBase(RawColumns):
             ``source``, ``token``, ``label``, ``value``. Quantities are ``gate`` (per modality,
             summing to one), ``attention`` (what a modality takes from a source, mean over
             heads), ``prompt`` (how much a prompt token looks at a source, which is a modality or
-            "fused"; mean over heads), the task's answer, and ``drop_one``: the answer less the
+            "fused"; mean over heads), the task's answer and, where there is an expert, those of
+            network and expert by themselves, and ``drop_one``: the answer less the
             answer without the modality, from predicting again; 0 for one that the row lacks, and
             for its only one the answer less the training rows' mean answer.
         """
