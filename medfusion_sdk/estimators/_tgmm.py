@@ -14,7 +14,7 @@ import pandas as pd
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
-from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts
+from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts, numbered
 from medfusion_sdk.estimators._raw_columns import RawColumns, RawRows, values_of
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
@@ -150,7 +150,7 @@ class TGMMBase(RawColumns):
             embeddings, tokens = embed_prompts(self.prompts_, self.prompt_encoder)
         n_learned = self.n_learned_tokens if self.guidance in ("both", "learned") else 0
         learned = [f"learned {i}" for i in range(n_learned)]
-        self._prompt_tokens = {task: [*fixed, *learned] for task, fixed in tokens.items()}
+        self._prompt_tokens = {task: numbered([*own, *learned]) for task, own in tokens.items()}
         return embeddings
 
     def _architecture(
