@@ -65,6 +65,7 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """Log-odds of a fold by a model that is fitted on the others; TGMM's parts, too."""
     train = np.delete(np.arange(len(X)), test)
+    X = X.loc[:, X.iloc[train].nunique() > 1]  # boosting takes no column without a value
     fitted = clone(model).fit(X.iloc[train], y.iloc[train])  # type: ignore[attr-defined]
     found = {"": log_odds(fitted.predict_proba(X.iloc[test])[:, 1])}
     if isinstance(model, TGMMClassifier):
