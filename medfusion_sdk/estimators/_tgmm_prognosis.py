@@ -35,6 +35,7 @@ class TGMMPrognosis(TGMMBase):
     expert: bool | str
     cox_expert_: CoxExpert | None
     _network_scale: float
+    _network_origin: float
 
     @property
     def _prognosis_head(self) -> dict[str, Any]:
@@ -73,7 +74,9 @@ class TGMMPrognosis(TGMMBase):
             seed=self._seed,
         )
         spread = risk[rows].std()
+        # On the expert's scale and around its mean: a network's log-risks have no origin.
         self._network_scale = float(own.std() / spread) if spread > 0 else 1.0
+        self._network_origin = float(own.mean() - self._network_scale * risk[rows].mean())
         self.cox_expert_ = expert
         risk = expert.risk(x)  # of rows held out for early stopping
         risk[rows] = own
@@ -84,7 +87,7 @@ class TGMMPrognosis(TGMMBase):
         if self.cox_expert_ is None or "risk" not in out:
             return out
         expert = self.cox_expert_.risk(self._scaling.apply(values_of(X), rows)[0])
-        network = self._network_scale * out["risk"].astype(np.float64)
+        network = self._network_origin + self._network_scale * out["risk"].astype(np.float64)
         return out | {
             "risk": (expert + network) / 2,
             "risk_expert": expert,

@@ -182,5 +182,5 @@ def test_standin_is_the_same_whatever_the_global_seed_and_as_its_fingerprint_say
     source = find_vision_source("standin-image")
     backbone = borrow_vision_backbone(User(), source, CPU, torch.float32)
     total = sum(float(weight.double().abs().sum()) for weight in backbone.parameters())
-    assert source.fingerprint.startswith("c20da04d7194")
-    assert total == pytest.approx(7189.413, abs=0.001)
+    assert source.fingerprint.startswith("408de29a9bb6")
+    assert total == pytest.approx(7185.066, abs=0.001)

@@ -8,10 +8,7 @@ import torch
 from sklearn.base import clone
 
 from medfusion_sdk.datasets import make_volume_cohort
-from medfusion_sdk.exceptions import (
-    ModalityError,
-    ParameterError,
-)
+from medfusion_sdk.exceptions import DataError, ModalityError, ParameterError
 from tests.estimators.brain_models import brain, volumes_and_reports
 
 
@@ -48,19 +45,29 @@ def test_neighbours_are_found_across_modalities(cohort, fitted):
     X.at[2, "mri"] = None
     X.loc[3, "report"] = None
     found = fitted.transform_modalities(X)
-    distances, indices = fitted.kneighbors(X, X, 3)
-    cosine = np.nan_to_num(found["text"] @ found["image"].T, nan=-9)
-    for row in (0, 1, 2, 5):
-        order = np.argsort(-cosine[row], kind="stable")[:3]
+    cosine = fitted.similarity(X)
+    np.testing.assert_allclose(cosine, found["text"] @ found["image"].T, atol=1e-6)
+    assert np.isnan(cosine[3]).all()
+    assert np.isnan(cosine[:, 2]).all()
+    asked = X.drop(3)
+    distances, indices = fitted.kneighbors(asked, X, 3)
+    for row, own in enumerate(np.delete(np.nan_to_num(cosine, nan=-9), 3, axis=0)):
+        order = np.argsort(-own, kind="stable")[:3]
         np.testing.assert_array_equal(indices[row], order)
-        np.testing.assert_allclose(distances[row], 1 - cosine[row][order], atol=1e-5)
-    assert (indices[3] == -1).all()
-    assert np.isnan(distances[3]).all()
+        np.testing.assert_allclose(distances[row], 1 - own[order], atol=1e-6)
     assert 2 not in indices
-    same = fitted.kneighbors(X, X, 1, query="image", target="image", return_distance=False)
-    assert same[5, 0] == 5
-    with pytest.raises(ModalityError, match="11 rows"):
-        fitted.kneighbors(X, X, 12)
+    same = fitted.kneighbors(X.iloc[[5]], X, 1, query="image", target="image")
+    assert same[1][0, 0] == 5
+    person = np.arange(12)
+    others = fitted.kneighbors(
+        X.iloc[[5]], X, 1, query="image", target="image", groups=[5], gallery_groups=person,
+        return_distance=False,
+    )  # fmt: skip
+    assert others[0, 0] != 5
+    with pytest.raises(DataError, match="11 of the gallery's 12"):
+        fitted.kneighbors(asked, X, 12)
+    with pytest.raises(DataError, match="lack what is searched with: 3"):
+        fitted.kneighbors(X, X)
     with pytest.raises(ModalityError, match="the model reads"):
         fitted.kneighbors(X, X, query="sound")
 
@@ -68,7 +75,7 @@ def test_neighbours_are_found_across_modalities(cohort, fitted):
 def test_training_brings_matching_pairs_together():
     made = make_volume_cohort(24, size=(16, 32, 32), signal=4.0, random_state=1)
     X = made.data[["mri", "report"]]
-    model = brain(adapter="slice2d", max_epochs=15, batch_size=12, learning_rate=3e-3)
+    model = brain(contrastive_weight=1.0, max_epochs=15, batch_size=12, learning_rate=3e-3)
     before = clone(model).set_params(max_epochs=1, learning_rate=1e-12).fit(X, made.target)
     after = model.fit(X, made.target)
     own = []
