@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medfusion_sdk.nn.layers import MaskedSelfAttention, SharedDropout, masked_softmax
+from medfusion_sdk.nn.layers import (
+    CrossAttention,
+    MaskedSelfAttention,
+    SharedDropout,
+    masked_softmax,
+)
 
 
 def test_masked_softmax_is_softmax_over_what_is_allowed():
@@ -65,3 +70,33 @@ def test_dropout_outside_training_is_the_input():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="n_heads=3"):
         MaskedSelfAttention(8, 3)
+
+
+def test_cross_attention_is_torchs_with_the_same_weights():
+    torch.manual_seed(0)
+    ours, theirs = CrossAttention(8, 2), torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key_value.weight]))
+        theirs.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key_value.bias]))
+        theirs.out_proj.weight.copy_(ours.out.weight)
+        theirs.out_proj.bias.copy_(ours.out.bias)
+    queries, tokens = torch.randn(3, 4, 8), torch.randn(3, 5, 8)
+    allowed = torch.rand(3, 4, 5) < 0.6
+    allowed[..., 0] = True
+    mask = (~allowed).repeat_interleave(2, dim=0)
+    expected, weights = theirs(queries, tokens, tokens, attn_mask=mask, average_attn_weights=False)
+    found = ours(queries, tokens, allowed)
+    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(found[1], weights)
+
+
+def test_query_that_may_look_at_nothing_gets_zeros_and_the_others_a_finite_gradient():
+    torch.manual_seed(0)
+    attend = CrossAttention(8, 2)
+    tokens = torch.randn(2, 3, 8, requires_grad=True)
+    allowed = torch.tensor([[[True] * 3], [[False] * 3]])
+    attended, _ = attend(torch.randn(1, 1, 8), tokens, allowed)
+    attended.square().sum().backward()
+    assert (attended[1] == 0).all()
+    assert (tokens.grad[1] == 0).all()
+    assert torch.isfinite(tokens.grad).all()
