@@ -1,6 +1,7 @@
 # Everything runs in .venv, made on first use from the pinned set in constraints.txt.
 #   make demo    the main job on bundled real records
 #   make test    tests, doctests and guide pages
+#   make test-echo  the tests that need torchvision, in .venv-echo
 #   make lint    style, types, layers, docstrings, spelling, sizes
 #   make docs    the pages, warnings as errors
 #   make bench   every script of benchmarks/
@@ -20,11 +21,18 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 DOCS := $(VENV)/.docs-installed
 
+# A torchvision is built for one torch, so what needs it has an environment of its own.
+ECHO_VENV ?= .venv-echo
+ECHO_PIP := $(ECHO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+	-c $(ECHO_VENV)/constraints.txt
+ECHO_MADE := $(ECHO_VENV)/.made
+ECHO := $(ECHO_VENV)/.echo-installed
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs bench clean
+.PHONY: help install demo test test-echo lint format docs bench clean
 
 help:
-	@sed -n '2,6s/^# *//p' Makefile
+	@sed -n '2,7s/^# *//p' Makefile
 
 install: $(RUNTIME)
 
@@ -49,6 +57,16 @@ $(DOCS): $(RUNTIME)
 	$(PIP) -e ".[docs]"
 	@touch $@
 
+$(ECHO_MADE):
+	$(PYTHON) -m venv --clear $(ECHO_VENV)
+	@touch $@
+
+$(ECHO): $(PINS) constraints-echo.txt | $(ECHO_MADE)
+	{ cat constraints-echo.txt; grep -v '^torch==' constraints.txt; } > $(ECHO_VENV)/constraints.txt
+	$(ECHO_PIP) torch torchvision
+	$(ECHO_PIP) -e ".[echo]" pytest pytest-benchmark sybil
+	@touch $@
+
 demo: $(RUNTIME)
 	$(BIN)/python examples/quickstart.py
 
@@ -56,6 +74,10 @@ demo: $(RUNTIME)
 # use names of earlier ones.
 test: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(TESTS)
+
+# Named, so that pytest enters a folder that it passes by otherwise.
+test-echo: $(ECHO)
+	OMP_NUM_THREADS=1 $(ECHO_VENV)/bin/python -m pytest -q tests/echo
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -26,14 +26,18 @@ if TYPE_CHECKING:
         testing,
     )
     from medfusion_sdk.embedding_cache import EmbeddingCache
+    from medfusion_sdk.encoders.image import ImageEncoder
     from medfusion_sdk.encoders.lab_text import LabTest, LabTextEncoder
     from medfusion_sdk.encoders.series import SeriesPreprocessor
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.encoders.skip_missing import SkipMissing
     from medfusion_sdk.encoders.text import TextEncoder
+    from medfusion_sdk.encoders.video import VideoEncoder
+    from medfusion_sdk.encoders.volume import VolumeEncoder
     from medfusion_sdk.estimators.adacomed import AdaCoMedClassifier
     from medfusion_sdk.estimators.amfn_classifier import AMFNClassifier
     from medfusion_sdk.estimators.amfn_regressor import AMFNRegressor
+    from medfusion_sdk.estimators.brain_adapter import BrainAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter import DualAdapterClassifier
     from medfusion_sdk.estimators.dual_adapter_embedder import DualAdapterEmbedder
     from medfusion_sdk.estimators.small import SmallMultimodalClassifier
@@ -53,9 +57,11 @@ __all__ = [
     "AMFNClassifier",
     "AMFNRegressor",
     "AdaCoMedClassifier",
+    "BrainAdapterClassifier",
     "DualAdapterClassifier",
     "DualAdapterEmbedder",
     "EmbeddingCache",
+    "ImageEncoder",
     "LabTest",
     "LabTextEncoder",
     "SeriesPreprocessor",
@@ -67,6 +73,8 @@ __all__ = [
     "TGMMRetriever",
     "TGMMSurvival",
     "TextEncoder",
+    "VideoEncoder",
+    "VolumeEncoder",
     "datasets",
     "exceptions",
     "grid_events",
@@ -88,9 +96,11 @@ _HOME = {
     "AMFNClassifier": "estimators.amfn_classifier",
     "AMFNRegressor": "estimators.amfn_regressor",
     "AdaCoMedClassifier": "estimators.adacomed",
+    "BrainAdapterClassifier": "estimators.brain_adapter",
     "DualAdapterClassifier": "estimators.dual_adapter",
     "DualAdapterEmbedder": "estimators.dual_adapter_embedder",
     "EmbeddingCache": "embedding_cache",
+    "ImageEncoder": "encoders.image",
     "LabTest": "encoders.lab_text",
     "LabTextEncoder": "encoders.lab_text",
     "SeriesPreprocessor": "encoders.series",
@@ -98,10 +108,12 @@ _HOME = {
     "SkipMissing": "encoders.skip_missing",
     "SmallMultimodalClassifier": "estimators.small",
     "TGMMClassifier": "estimators.tgmm_classifier",
-    "TGMMRetriever": "estimators.tgmm_retriever",
     "TGMMMultiTask": "estimators.tgmm_multitask",
+    "TGMMRetriever": "estimators.tgmm_retriever",
     "TGMMSurvival": "estimators.tgmm_survival",
     "TextEncoder": "encoders.text",
+    "VideoEncoder": "encoders.video",
+    "VolumeEncoder": "encoders.volume",
     "datasets": "datasets",
     "exceptions": "exceptions",
     "grid_events": "readers.events",

@@ -22,6 +22,7 @@ __all__ = [
     "DeviceError",
     "EncoderWarning",
     "GateCollapseWarning",
+    "ImageError",
     "MedFusionError",
     "MedFusionWarning",
     "MissingDependencyError",
@@ -33,6 +34,8 @@ __all__ = [
     "TrainingError",
     "TrainingWarning",
     "UnsavableModelError",
+    "VideoError",
+    "VolumeError",
     "WeightsError",
     "WeightsNotFoundError",
 ]
@@ -95,6 +98,18 @@ def _rebuild_cell_error(kind: type[CellError], message: str, row: Any, column: A
 
 class SignalError(CellError):
     """A signal is unreadable, of the wrong shape, rate or leads, or holds unusable samples."""
+
+
+class ImageError(CellError):
+    """An image is unreadable, of the wrong shape, or holds values that aren't grey or colour."""
+
+
+class VideoError(CellError):
+    """A video is unreadable, of the wrong shape, or holds values that aren't grey or colour."""
+
+
+class VolumeError(CellError):
+    """A volume is unreadable, of the wrong shape or orientation, or holds unusable voxels."""
 
 
 class CellFileNotFoundError(CellError, FileNotFoundError):

@@ -1,6 +1,8 @@
-"""Signal backbones by name, and how to run one."""
+"""Drawn signal backbones by name, and how to run any."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from medfusion_sdk.backbones.standin_conv import STANDIN_FEATURES, StandInConv
 
 __all__ = ["SIGNAL_BACKBONES", "count_features", "embed", "make_network", "rows_at_once"]
 
-SIGNAL_BACKBONES = ("minirocket", "standin-conv")
+SIGNAL_BACKBONES = ("minirocket", "st-mem", "standin-conv")
 
 # Numbers in the largest intermediate tensor: what a core's cache holds, what a GPU is busy with.
 _CPU_WORK, _GPU_WORK = 350_000, 1 << 27
@@ -92,12 +94,15 @@ def rows_at_once(length: int, device: torch.device) -> int:
     return max(1, work // (N_KERNELS * length))
 
 
-def embed(network: torch.nn.Module, signals: np.ndarray, device: torch.device) -> np.ndarray:
+@torch.inference_mode()
+def embed(
+    network: Callable[[torch.Tensor], torch.Tensor], signals: np.ndarray, device: torch.device
+) -> np.ndarray:
     """Run a backbone; where memory runs out, on half as many signals at a time.
 
     Parameters
     ----------
-    network : Module
+    network : Module or callable
         The backbone, on `device`.
     signals : ndarray of shape (n_samples, channels, samples), float32
         Standardised signals.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["HashingTokenizer", "build_standin", "describe_standin"]
+__all__ = ["HashingTokenizer", "build_standin", "describe_standin", "draw_weights"]
 
 _SEED = 0
 _CONFIG: dict[str, Any] = {
@@ -29,6 +29,7 @@ _CONFIG: dict[str, Any] = {
 }
 _PAD, _START, _END = 0, 1, 2
 _RESERVED = 3
+_SCALES_A_NORM = re.compile(r"norm\d?\.weight$", flags=re.IGNORECASE)
 
 
 def describe_standin() -> dict[str, Any]:
@@ -126,13 +127,26 @@ def build_standin() -> torch.nn.Module:
     # The constructor draws weights that are overwritten below; global random state stays as it is.
     with torch.random.fork_rng(devices=[]):
         model = BertModel(BertConfig(**_CONFIG, pad_token_id=_PAD), add_pooling_layer=False)
+    draw_weights(model, _SEED)
+    return model
+
+
+def draw_weights(model: torch.nn.Module, seed: int) -> None:
+    """Draw a transformer's weights, the same on every machine.
+
+    Parameters
+    ----------
+    model : Module
+        Its vectors become 0, those that scale a norm 1.
+    seed : int
+        Of everything else.
+    """
     # NumPy's generator gives the same bits on every processor; torch's normal draws may not.
-    generator = np.random.default_rng(_SEED)
+    generator = np.random.default_rng(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
             if weight.ndim == 1:
-                weight.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
+                weight.fill_(1.0 if _SCALES_A_NORM.search(name) else 0.0)
             else:
-                drawn = generator.standard_normal(tuple(weight.shape)) / weight.shape[-1] ** 0.5
+                drawn = generator.standard_normal(tuple(weight.shape)) / weight[0].numel() ** 0.5
                 weight.copy_(torch.from_numpy(drawn))
-    return model

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from medfusion_sdk.backbones import m3d_clip
+from medfusion_sdk.backbones.hugging_face import load_base_model, quiet_transformers
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
 from medfusion_sdk.backbones.text_source import TextSource
-from medfusion_sdk.backbones.weights import weight_files
+from medfusion_sdk.backbones.weights import read_json
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
@@ -127,15 +127,32 @@ class TextBackbone(FrozenModule):
             True where a token is.
         """
         lengths = torch.tensor([len(ids) for ids in token_ids])
-        longest = int(lengths.max())
-        mask = torch.arange(longest) < lengths[:, None]
-        ids = torch.full((len(token_ids), longest), self._pad_token())
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        ids = torch.zeros(mask.shape, dtype=torch.long)
         ids[mask] = torch.tensor([token for tokens in token_ids for token in tokens])
         ids, mask = ids.to(self.device), mask.to(self.device)
+        return self.states(ids, mask), mask
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Compute the last layer's state of every token of padded texts.
+
+        Parameters
+        ----------
+        ids : Tensor of shape (batch, tokens), int64
+            Token ids; anything past a text's end.
+        mask : Tensor of shape (batch, tokens), bool
+            True where a token is.
+
+        Returns
+        -------
+        Tensor of shape (batch, tokens, width)
+            Rows past a text's end hold nothing of meaning.
+        """
+        ids = ids.masked_fill(~mask, self._pad_token())
         # Without a mask attention takes its fastest kernel.
-        attention = None if bool((lengths == longest).all()) else mask.long()
+        attention = None if bool(mask.all()) else mask.long()
         output = self.model(input_ids=ids, attention_mask=attention, return_dict=True)
-        return output.last_hidden_state, mask
+        return output.last_hidden_state
 
     def _pad_token(self) -> int:
         # RoBERTa tells padding from text by this id, so the model's own comes first. A decoder
@@ -225,69 +242,49 @@ def borrow_text_backbone(
 def _load(source: TextSource) -> TextBackbone:
     if source.folder is None:
         return TextBackbone(build_standin(), HashingTokenizer())
-    with _quiet_transformers():
-        return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
+    return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
+
+
+def _is_m3d_clip(folder: Path) -> bool:
+    return read_json(folder / "config.json").get("model_type") == m3d_clip.MODEL_TYPE
 
 
 def _load_model(folder: Path) -> nn.Module:
-    from transformers import AutoModel
-
-    safe = weight_files(folder)[0].name.startswith("model.safetensors")
-    try:
-        # transformers may draw weights before it reads them: not from the global generator.
-        with torch.random.fork_rng(devices=[]):
-            model, report = AutoModel.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=safe,
-                weights_only=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # whatever a broken file makes transformers raise
-        raise WeightsError(f"{folder} can't be loaded as a text model: {error}") from error
-    # transformers fills gaps with random weights; embeddings of those would look like any other.
-    gaps = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
-    gaps += [str(key) for key in report["mismatched_keys"]]
-    if gaps:
-        raise WeightsError(
-            f"{folder}: the weights lack or misfit {len(gaps)} tensors of the model that "
-            f"config.json describes, for example {sorted(gaps)[0]}."
-        )
+    if _is_m3d_clip(folder):
+        return m3d_clip.load_language_tower(folder)
+    model: Any = load_base_model(folder, "a text model")
     # Its output would be thrown away.
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     # Past keys and values are for writing text.
     model.config.use_cache = False
-    return model.float()
+    return model
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, BertTokenizer
 
+    kind: Any = BertTokenizer if _is_m3d_clip(folder) else AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # as above
+        with quiet_transformers():
+            tokenizer = kind.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, **_casing(folder)
+            )
+    except Exception as error:  # whatever a broken file makes transformers raise
         raise WeightsError(f"{folder}: the tokenizer can't be loaded: {error}") from error
     tokenizer.truncation_side = "right"
     return tokenizer
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep its progress bars and load reports off the user's screen; we check the report."""
-    from transformers.utils import logging
+def _casing(folder: Path) -> dict[str, Any]:
+    """Keep capitals where the vocabulary has them and nothing else is said.
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    A bare vocab.txt, as BioBERT and Bio_ClinicalBERT were published with, would be taken for an
+    uncased one; they were trained on texts with capitals.
+    """
+    vocabulary = folder / "vocab.txt"
+    settled = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    if settled or not vocabulary.is_file():
+        return {}
+    words = vocabulary.read_text(encoding="utf-8").splitlines()
+    return {"do_lower_case": False} if any(word[:1].isupper() for word in words) else {}

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from medfusion_sdk.backbones import m3d_clip
 from medfusion_sdk.backbones.weights import (
     check_sha256,
     find_folder,
@@ -91,7 +92,8 @@ def find_text_source(
     Parameters
     ----------
     backbone : str or path
-        "minilm", "standin-text", a folder in the Hugging Face layout, or a hub id.
+        "minilm", "standin-text", a folder in the Hugging Face layout, or a hub id; of M3D-CLIP
+        ("m3d-clip", or its folder) the language tower is read.
     revision : str, optional
         Branch, tag or commit of a hub model.
     allow_download : bool, default=False
@@ -123,6 +125,8 @@ def find_text_source(
         folder = _minilm_folder()
         check_sha256(folder / "model.safetensors", MINILM_SHA256)
     else:
+        if backbone == m3d_clip.NAME and not Path(backbone).is_dir():
+            backbone = m3d_clip.HUB_ID
         folder = find_folder(backbone, revision=revision, allow_download=allow_download)
     return _read_folder(str(backbone), folder)
 
@@ -210,7 +214,10 @@ def _published_length(folder: Path) -> int | None:
 
 def _pipeline(config: dict[str, Any], folder: Path) -> tuple[str | None, bool]:
     """Read pooling and normalisation; None where the pipeline has steps that we don't have."""
-    default = "last" if config.get("model_type") in _DECODERS else "mean"
+    kind = config.get("model_type")
+    if kind == m3d_clip.MODEL_TYPE:
+        return "cls", False  # what its projection was trained on
+    default = "last" if kind in _DECODERS else "mean"
     if not (folder / "modules.json").is_file():
         return default, False
     steps = read_json(folder / "modules.json", kind=list)

@@ -15,15 +15,14 @@ from medfusion_sdk.readers.signal import read_signal
 
 # Around an R peak: from before the P wave to after the T wave at usual heart rates.
 SECONDS_BEFORE_R, SECONDS_AFTER_R = 0.4, 0.6
-# A kernel has nine taps.
-SHORTEST = 9
 
 
 @dataclass(frozen=True)
 class SignalView:
     """How cells are read and what is shown of them; fields as :class:`SignalEncoder` has them.
 
-    ``expected`` is the shape that a signal must have once it is cut to the view.
+    ``source_leads`` and ``resampling`` are those of :func:`read_signal`. ``expected`` is the shape
+    that a signal must have once it is cut to the view, and ``shortest`` the least of its samples.
     """
 
     view: str
@@ -33,6 +32,10 @@ class SignalView:
     source_fs: float | None
     max_gap: float
     expected: tuple[int, int] | None
+    shortest: int
+    standardised: bool
+    source_leads: Sequence[str] | None = None
+    resampling: str = "polyphase"
 
     def read(self, cell: Any) -> np.ndarray:
         """Read a cell as ``(channels, time)``."""
@@ -42,7 +45,9 @@ class SignalView:
             fs=self.fs,
             duration=self.duration,
             source_fs=self.source_fs,
+            source_leads=self.source_leads,
             max_gap=self.max_gap,
+            resampling=self.resampling,
         )
 
     def shape(self, signal: np.ndarray) -> tuple[int, int]:
@@ -56,14 +61,15 @@ class SignalView:
         from medfusion_sdk.backbones.minirocket import standardise
 
         found = self.shape(signal)
-        if found != self.expected or found[1] < SHORTEST:
+        if found != self.expected or found[1] < self.shortest:
             raise SignalError(
-                f"expected {SHORTEST} samples or more and the same (channels, samples) as the "
+                f"expected {self.shortest} samples or more and the same (channels, samples) as the "
                 f"column's first signal, {self.expected}; found {found}. Name leads=... that all "
                 "signals have, and give a duration=..."
             )
         if self.view == "full" or self.fs is None:
-            return standardise(signal), np.empty(0, dtype=np.float32)
+            seen = standardise(signal) if self.standardised else signal
+            return seen, np.empty(0, dtype=np.float32)
         peaks = find_r_peaks(signal, self.fs)
         beat, n_beats = median_beat(signal, peaks, *_window(self.fs))
         return standardise(beat), rhythm(peaks, n_beats, self.fs)

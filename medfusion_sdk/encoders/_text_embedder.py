@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,9 @@ import numpy as np
 import torch
 
 from medfusion_sdk.backbones.devices import resolve_device
-from medfusion_sdk.backbones.precision import DTYPES, fast_dtype
 from medfusion_sdk.backbones.text import TextBackbone, borrow_text_backbone, pool_states
 from medfusion_sdk.backbones.text_source import TextSource
-from medfusion_sdk.exceptions import EncoderWarning
+from medfusion_sdk.encoders._precision import Precision
 
 __all__ = ["TextEmbedder"]
 
@@ -21,10 +19,7 @@ __all__ = ["TextEmbedder"]
 _CPU_TOKENS = 1024
 _GPU_TOKENS = 32768
 
-_LEAST_COSINE = 0.999
 _CHECKED_TEXTS = 8
-# What the check found, per process: (fingerprint, device) -> dtype.
-_verdicts: dict[tuple[str, torch.device], torch.dtype] = {}
 
 
 class TextEmbedder:
@@ -61,14 +56,10 @@ class TextEmbedder:
         self._source = source
         self._pooling = pooling
         self._normalize = normalize
-        self._unchecked = False
-        if dtype == "auto":
-            verdict = _verdicts.get((source.fingerprint, self.device))
-            self._dtype = verdict or fast_dtype(self.device)
-            self._unchecked = verdict is None and self._dtype is not torch.float32
-        else:
-            self._dtype = DTYPES[dtype]
-        self._backbone = self._borrow(user, self._dtype)
+        self._precision = Precision(
+            dtype, name=source.name, fingerprint=source.fingerprint, device=self.device
+        )
+        self._backbone = self._borrow(user, self._precision.dtype)
 
     @property
     def token_budget(self) -> int:
@@ -93,35 +84,22 @@ class TextEmbedder:
         return self._backbone.tokenize(texts, max_length)
 
     def check(self, token_ids: Sequence[Sequence[int]]) -> None:
-        """Compare an automatic lower precision with float32, and leave it where they differ.
+        """Make sure of an automatic lower precision; see :class:`Precision`.
 
         Parameters
         ----------
         token_ids : sequence of sequences of int
-            Some texts; once per process, model and device a few of them are embedded twice.
-
-        Warns
-        -----
-        EncoderWarning
-            If they differ.
+            Some texts.
         """
-        if not self._unchecked:
-            return
-        self._unchecked = False
         few = token_ids[:_CHECKED_TEXTS]
-        exact = _embed(self._borrow(_Referee(), torch.float32), few, self._pooling)
-        fast = _embed(self._backbone, few, self._pooling)
-        cosine = float(torch.nn.functional.cosine_similarity(exact, fast).min())
-        if not cosine >= _LEAST_COSINE:  # also where it is NaN
-            warnings.warn(
-                f"{self._source.name!r} in {self._dtype} agrees with float32 only to a cosine of "
-                f"{cosine:.4f} (at least {_LEAST_COSINE} is asked for); going on in float32.",
-                EncoderWarning,
-                stacklevel=2,
-            )
-            self._dtype = torch.float32
-            self._backbone = self._borrow(self._user, torch.float32)
-        _verdicts[self._source.fingerprint, self.device] = self._dtype
+
+        def embed(dtype: torch.dtype) -> torch.Tensor:
+            same = dtype is self._precision.dtype
+            backbone = self._backbone if same else self._borrow(_Referee(), dtype)
+            return _embed(backbone, few, self._pooling)
+
+        self._precision.check(embed)
+        self._backbone = self._borrow(self._user, self._precision.dtype)
 
     def __call__(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Embed one batch.

@@ -285,7 +285,16 @@ class _Run:
         cells = [self.column.cells[self.positions[item][0]] for item in items]
         self._items = items
         for batch, vectors in self.encoder._encode(cells, self):
-            yield [items[i] for i in batch], vectors
+            finite = np.isfinite(vectors).all(axis=tuple(range(1, vectors.ndim)))
+            # A row of NaN would pass for a missing cell.
+            for position in np.flatnonzero(~finite).tolist():
+                self.bad(batch[position], CellError(self._overflow()))
+            kept = [items[i] for i, sound in zip(batch, finite, strict=True) if sound]
+            yield kept, vectors[finite]
+
+    def _overflow(self) -> str:
+        dtype = getattr(self.encoder, "dtype", None)
+        return "the model's output isn't finite" + (f" with dtype={dtype!r}." if dtype else ".")
 
     def bad(self, position: int, error: CellError) -> None:
         """Called by an encoder for the cell at `position` of the cells it was handed."""

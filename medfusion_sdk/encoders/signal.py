@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -23,10 +23,11 @@ from medfusion_sdk._parameters import (
     OneOf,
     Whole,
 )
-from medfusion_sdk.encoders._signal_view import SignalView, is_matrix
+from medfusion_sdk.encoders._signal_networks import SignalNetwork, learn_biases, signal_network
+from medfusion_sdk.encoders._signal_view import is_matrix
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
-from medfusion_sdk.exceptions import CellError, ParameterError, SignalError
-from medfusion_sdk.readers.beats import LOWEST_FS, RHYTHM
+from medfusion_sdk.exceptions import CellError, SignalError
+from medfusion_sdk.readers.beats import RHYTHM
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.readers.signal import signal_digest
 
@@ -47,21 +48,26 @@ class SignalEncoder(BaseEncoder):
 
     Parameters
     ----------
-    backbone : {"minirocket", "standin-conv"}, default="minirocket"
+    backbone : {"minirocket", "st-mem", "standin-conv"}, default="minirocket"
         ``minirocket`` has fixed convolutional kernels [1]_ and biases from generated signals, so
-        it depends on no data. ``standin-conv`` is a tiny random network for tests.
+        it depends on no data. ``st-mem`` is a transformer trained on ECGs [2]_, of which you have
+        the weights. ``standin-conv`` is a tiny random network for tests.
+    weights : str or path, optional
+        Checkpoint of ``st-mem`` as its authors publish it.
     view : {"full", "beats"}, default="full"
         What the network sees: the whole signal, or for ECGs the median beat around the R peaks
         (0.4 s before to 0.6 s after). With beats, the last four features are the number of beats
         in the median, the median RR interval, its standard deviation and the root mean square of
         successive differences, in seconds.
-    fs : float or None, default=100.0
-        Samples per second that signals are resampled to; None leaves them as they are.
+    fs : float, "auto" or None, default="auto"
+        Samples per second that signals are resampled to; None leaves them as they are. "auto" is
+        the 250 that ``st-mem`` was trained on, and 100 for the others.
     duration : float or None, default=None
         Seconds: longer signals keep their beginning, shorter ones are followed by zeros. By
         default all signals must have the same length for ``view="full"``.
     leads : sequence of str or int, optional
-        Channels to use, by name (records) or position; by default all of them.
+        Channels to use, by name (records) or position; by default all of them. ``st-mem`` takes
+        the twelve standard leads or some of them, and arrays that hold these in their order.
     source_fs : float, optional
         Samples per second of arrays and ``.npy`` files; by default they are taken to be at `fs`.
     max_gap : float, default=0.0
@@ -101,6 +107,8 @@ class SignalEncoder(BaseEncoder):
     ----------
     .. [1] Dempster, Schmidt, Webb, "MiniRocket: A Very Fast (Almost) Deterministic Transform for
        Time Series Classification", KDD 2021.
+    .. [2] Na, Park, Tae, Joo, "Guiding Masked Representation Learning to Capture Spatio-Temporal
+       Relationship of Electrocardiogram", ICLR 2024.
 
     Examples
     --------
@@ -114,8 +122,9 @@ class SignalEncoder(BaseEncoder):
         self,
         backbone: str = "minirocket",
         *,
+        weights: str | PathLike[str] | None = None,
         view: str = "full",
-        fs: float | None = 100.0,
+        fs: float | str | None = "auto",
         duration: float | None = None,
         leads: Sequence[str | int] | None = None,
         source_fs: float | None = None,
@@ -130,6 +139,7 @@ class SignalEncoder(BaseEncoder):
         cache: Any = None,
     ) -> None:
         self.backbone = backbone
+        self.weights = weights
         self.view = view
         self.fs = fs
         self.duration = duration
@@ -147,9 +157,10 @@ class SignalEncoder(BaseEncoder):
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         **BaseEncoder._allowed,
-        "backbone": OneOf("minirocket", "standin-conv"),
+        "backbone": OneOf("minirocket", "st-mem", "standin-conv"),
+        "weights": InstanceOf(str, PathLike) | NONE,
         "view": OneOf("full", "beats"),
-        "fs": Number(above=0) | NONE,
+        "fs": Number(above=0) | OneOf("auto", None),
         "duration": Number(above=0) | NONE,
         "leads": ListOf(Whole() | InstanceOf(str)) | NONE,
         "source_fs": Number(above=0) | NONE,
@@ -190,6 +201,7 @@ class SignalEncoder(BaseEncoder):
         if self.fit_biases:
             check_is_fitted(self, "biases_")
         bound = copy.copy(self)
+        bound._original = self
         if not hasattr(self, "signal_shape_"):
             shape = self._first_shape(column)
             if shape is not None:
@@ -202,25 +214,21 @@ class SignalEncoder(BaseEncoder):
         return block
 
     def _first_shape(self, column: Column) -> tuple[int, int] | None:
-        view = self._signal_view()
+        view = self._network().view()
         return next((view.shape(signal) for signal in self._signals(column, column.present)), None)
 
     def _learn_biases(self, column: Column) -> np.ndarray:
-        from medfusion_sdk.backbones.minirocket import make_layout
-        from medfusion_sdk.backbones.minirocket_biases import fit_biases
-
-        view = self._signal_view()
         rng = np.random.default_rng(self.random_state)
         rows = rng.permutation(column.present)[:FIT_SAMPLE].tolist()
+        view = self._network().view()
         seen = [view.look(signal)[0] for signal in self._signals(column, rows)]
         if not seen:
             raise SignalError("fit_biases=True needs at least one signal to learn from.")
-        layout = make_layout(*self.signal_shape_, self.n_features, self.random_state)
-        return fit_biases(np.stack(seen), layout, self.random_state)
+        return learn_biases(np.stack(seen), self.n_features, self.random_state)
 
     def _signals(self, column: Column, rows: Sequence[int]) -> Iterator[np.ndarray]:
         """Read signals outside of a run, which would report the bad ones."""
-        view = self._signal_view()
+        view = self._network().view()
         for row in rows:
             try:
                 yield view.read(column.cells[row])
@@ -232,6 +240,8 @@ class SignalEncoder(BaseEncoder):
 
     def view_signals(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return what the backbone sees of signals: cut or aligned, and standardised.
+
+        ``st-mem`` cuts and standardises for itself; here it sees the recording at 250 Hz.
 
         Parameters
         ----------
@@ -251,7 +261,7 @@ class SignalEncoder(BaseEncoder):
             For a signal that is missing or can't be read.
         """
         column = self._column(X, reset=False)
-        view, looks = self._signal_view(), []
+        view, looks = self._network().view(), []
         for cell, row in zip(column.cells, column.rows, strict=True):
             try:
                 looks.append(view.look(view.read(cell)))
@@ -266,7 +276,7 @@ class SignalEncoder(BaseEncoder):
         Parameters
         ----------
         views : ndarray of shape (n_samples, channels, samples)
-            Standardised signals.
+            Signals.
         beside : ndarray of shape (n_samples, n)
             Numbers that go beside the features.
 
@@ -275,62 +285,36 @@ class SignalEncoder(BaseEncoder):
         ndarray of shape (n_samples, n_features), float32
             As :meth:`transform` would.
         """
-        from medfusion_sdk.backbones.signal_networks import embed, rows_at_once
-
-        network, device = self._backbone(views.shape[1:])
-        size = rows_at_once(views.shape[-1], device)
+        embedder = self._network().embedder(views.shape[1:])
+        size = embedder.rows_at_once
         parts = [
-            embed(network, views[start : start + size], device)
-            for start in range(0, len(views), size)
+            embedder.embed(views[start : start + size]) for start in range(0, len(views), size)
         ]
         return np.hstack([np.concatenate(parts), beside])
 
     # -- one cell, one batch ------------------------------------------------------------------
 
-    def _signal_view(self) -> SignalView:
-        return SignalView(
-            view=self.view,
-            fs=self.fs,
-            duration=self.duration,
-            leads=self.leads,
-            source_fs=self.source_fs,
-            max_gap=self.max_gap,
-            expected=getattr(self, "signal_shape_", None),
-        )
+    def _network(self) -> SignalNetwork:
+        return signal_network(self)
 
     def _item_digest(self, cell: Any) -> bytes:
         return signal_digest(cell)
 
-    def _backbone(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Make the network for signals of a shape, on its device."""
-        from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.backbones.signal_networks import make_network
-
-        device = resolve_device(self.device)
-        biases = self.biases_ if self.fit_biases else None
-        network = make_network(
-            self.backbone, (shape[0], shape[1]), self.n_features, self.random_state, biases
-        )
-        return network.to(device), device
-
     def _encode(self, cells: Sequence[Any], run: _Run) -> Iterator[tuple[list[int], np.ndarray]]:
-        from medfusion_sdk.backbones.signal_networks import embed, rows_at_once
-
         shape = getattr(self, "signal_shape_", None)
         if shape is None:
             # No cell could be read; reading each once more tells the run why.
             list(self._batches(cells, run, size=1))
             return
-        network, device = self._backbone(shape)
-        automatic = self.batch_size == "auto"
-        size = rows_at_once(shape[1], device) if automatic else int(self.batch_size)
+        embedder = self._network().embedder(shape)
+        size = embedder.rows_at_once if self.batch_size == "auto" else int(self.batch_size)
         for positions, seen, beside in self._batches(cells, run, size):
-            yield positions, np.hstack([embed(network, seen, device), beside])
+            yield positions, np.hstack([embedder.embed(seen), beside])
 
     def _batches(
         self, cells: Sequence[Any], run: _Run, size: int
     ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-        view = self._signal_view()
+        view = self._network().view()
         positions: list[int] = []
         looks: list[tuple[np.ndarray, np.ndarray]] = []
         for position, cell in enumerate(cells):
@@ -347,35 +331,30 @@ class SignalEncoder(BaseEncoder):
     # -- what decides a vector ----------------------------------------------------------------
 
     def _configuration(self) -> dict[str, Any]:
-        names = ("backbone", "view", "fs", "duration", "source_fs", "max_gap", "random_state")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "leads": None if self.leads is None else list(self.leads),
-            "shape": getattr(self, "signal_shape_", None),
-            "width": self._n_features(),
-        }
+        shape = getattr(self, "signal_shape_", None)
+        return {**self._network().configuration(), "shape": shape}
 
     def _weights_fingerprint(self) -> str:
-        if self.fit_biases:
-            return hashlib.blake2b(self.biases_.tobytes(), digest_size=32).hexdigest()
-        # Everything else follows from the configuration; to be raised when the drawing changes.
-        return "drawn 1"
+        return self._network().fingerprint()
 
     def _n_features(self) -> int:
-        from medfusion_sdk.backbones.signal_networks import count_features
-
-        beside = len(RHYTHM) if self.view == "beats" else 0
-        return count_features(self.backbone, self.n_features) + beside
+        return self._network().n_features
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.view == "beats" and (self.fs is None or self.fs < LOWEST_FS):
-            raise ParameterError(
-                f"{type(self).__name__}: fs must be a number >= {LOWEST_FS:g} for view='beats', "
-                f"got {self.fs!r}."
-            )
+        self._network().check()
 
     # -- scikit-learn's side ------------------------------------------------------------------
+
+    @property
+    def sampling_rate(self) -> float | None:
+        """Samples per second of what the backbone sees; None for those of the signals."""
+        return self._network().fs
+
+    @property
+    def _borrower(self) -> BaseEncoder:
+        # A network is lent to the encoder that the user has, not to its copy of one call.
+        return vars(self).get("_original", self)
 
     @property
     def unaligned_(self) -> list[Any]:

@@ -168,13 +168,12 @@ class TextEncoder(BaseEncoder):
         batches = plan_batches(sizes, **self._batch_limit(embed.token_budget))
         embed.check([tokens[i] for i in batches[0]])
         with one_thread_each(len(batches), embed.device) as workers:
-            for batch, vectors in compute_batches(
+            yield from compute_batches(
                 batches,
                 lambda batch: embed([tokens[i] for i in batch]),
                 sizes=sizes,
                 workers=workers,
-            ):
-                yield self._sound(batch, vectors, run)
+            )
 
     # -- parameters, resolved when they are used -------------------------------------------------
 
@@ -212,7 +211,7 @@ class TextEncoder(BaseEncoder):
             return {"budget": token_budget}
         return {"max_items": int(self.batch_size)}
 
-    # -- cells and vectors --------------------------------------------------------------------
+    # -- cells --------------------------------------------------------------------------------
 
     def _text(self, cell: Any) -> str:
         """Return a cell's text, or raise CellError."""
@@ -229,20 +228,6 @@ class TextEncoder(BaseEncoder):
                 'Repair it, for example with text.encode("utf-8", "replace").decode().'
             ) from error
         return str(cell)
-
-    def _sound(
-        self, batch: list[int], vectors: np.ndarray, run: _Run
-    ) -> tuple[list[int], np.ndarray]:
-        """Leave out vectors that aren't finite; a row of NaN would pass for a missing cell."""
-        finite = np.isfinite(vectors).all(axis=1)
-        for position in np.flatnonzero(~finite):
-            run.bad(
-                batch[position],
-                CellError(f"the model's output isn't finite with dtype={self.dtype!r}."),
-            )
-        return [position for position, keep in zip(batch, finite, strict=True) if keep], vectors[
-            finite
-        ]
 
 
 def _shortened(value: Any) -> str:

@@ -42,6 +42,7 @@ _SEQUENCE = ("gru", "tcn", "transformer")
 _SINGLE_BATCH_ROWS, _BATCH_ROWS = 64, 128
 # What "auto" epochs are, and no fewer steps than these.
 _EPOCHS, _LEAST_STEPS = 10, 250
+
 # "auto" reads series step by step where this share or more was observed: waveforms and regular
 # recordings. Of charted values a summary said as much on PhysioNet 2012, at a third of the time.
 _DENSE = 0.9

@@ -14,7 +14,7 @@ __all__ = ["CoxExpert", "fit_cox_expert"]
 
 _N_FOLDS = 5
 # Rows of a modality have RMS norm one: a priori a log-risk has this variance.
-_PRIOR_VARIANCE = 1.0
+_PRIOR_VARIANCE = 0.6
 # "auto" has an expert from here on: weighing modalities needs folds with events enough.
 _ROWS, _EVENTS = 100, 20
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -156,34 +155,6 @@ class DualAdapterBase(DualAdapterTable):
             modalities={"signal": slice(None)},
             scaling="auto" if reader.is_embedding else "feature",
         )
-
-    # -- precision ----------------------------------------------------------------------------
-
-    def _torch_dtype(self, n_values: int) -> Any:
-        import torch
-
-        return torch.float32 if self.dtype == "bfloat16" else super()._torch_dtype(n_values)
-
-    def _n_values(self, table: TrainingTable | UnlabelledTable) -> int:
-        # Only a table of numbers alone is computed in float64; a language model on real texts
-        # would take twice as long for digits that nobody reads.
-        return table.X.size if self._numbers_alone() else sys.maxsize
-
-    def _numbers_alone(self) -> bool:
-        return self.text_column_ is None and self.signal_column_ is None
-
-    def _training_dtype(self, table: TrainingTable | UnlabelledTable) -> Any:
-        """What the frozen blocks are computed in while adapters are trained."""
-        import torch
-
-        from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.backbones.precision import fast_dtype
-
-        if self.dtype == "bfloat16":
-            return torch.bfloat16
-        fast = fast_dtype(resolve_device(self.device))
-        auto = self.dtype == "auto" and not self._numbers_alone()
-        return fast if auto else self._torch_dtype(self._n_values(table))
 
     # -- the network --------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ def attributed_signal(
         return signal, bounds, model.reading_["fs"], told
     signal = encoder.view_signals(_signal_of(model, table))[0][0]
     bounds = stretches(encoder, signal.shape[1], model.architecture_["patch_len"])
-    return signal, bounds, encoder.fs, told
+    return signal, bounds, encoder.sampling_rate, told
 
 
 def _lines(

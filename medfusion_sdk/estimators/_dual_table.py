@@ -6,14 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
+from medfusion_sdk.estimators._cohort_table import CohortTableEstimator
 from medfusion_sdk.estimators._dual_inputs import SignalReader, as_series, require_primary
-from medfusion_sdk.estimators._network_estimator import NetworkEstimator
 from medfusion_sdk.estimators._roles import Roles
-from medfusion_sdk.estimators._rows import refuse_infinity
-from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.readers.cells import Column, read_column
 
 if TYPE_CHECKING:
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DualAdapterTable"]
 
 
-class DualAdapterTable(NetworkEstimator):
+class DualAdapterTable(CohortTableEstimator):
     """Reads tables as a fit has found that they are."""
 
     signal_column_: Any
@@ -38,24 +34,11 @@ class DualAdapterTable(NetworkEstimator):
     text_states_: TokenStateEncoder | None
     text_encoder_: TextEncoder | None
 
-    def _validate(self, X: Any) -> Any:
-        return self._check_table(X, reset=False)
+    def _reads_numbers(self) -> bool:
+        return self.signal_block_ is not None
 
-    def _check_table(self, X: Any, *, reset: bool) -> Any:
-        """Check names and number of columns; numbers alone are checked as scikit-learn does."""
-        frame = isinstance(X, pd.DataFrame)
-        if frame and not all(pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return X
-        if not reset and self.signal_block_ is None:
-            raise ModalityError(
-                f"fitted on a table with the columns {list(self.feature_names_in_)}; predict on a "
-                f"DataFrame that has them, not on a {type(X).__name__} of numbers."
-            )
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=reset)
-        refuse_infinity(values, X)
-        named = frame and hasattr(self, "feature_names_in_")
-        return pd.DataFrame(values, columns=X.columns, index=X.index) if named else values
+    def _numbers_alone(self) -> bool:
+        return self.text_column_ is None and self.signal_column_ is None
 
     def _reader(self) -> SignalReader:
         return SignalReader(
@@ -119,8 +102,3 @@ class DualAdapterTable(NetworkEstimator):
         ]
         vectors = np.nan_to_num(np.asarray(self.text_encoder_.transform(as_series(column))))
         return {"tokens": Ragged.of(states), "text": torch.from_numpy(vectors).to(dtype)}
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags

@@ -178,22 +178,24 @@ def fit_beside(
     Raises
     ------
     ParameterError
-        If an expert is wanted and a class has too few rows for it.
+        If a class has fewer rows than there are folds.
     """
     if wanted is False or not x.shape[1] or (wanted == "auto" and not _suffices(y[learnt], kind)):
         return None, None
-    rarest = len(learnt)
-    if kind == "classes":
-        rarest = int(np.bincount(y[learnt], minlength=int(y.max()) + 1).min())
+    _require_classes(y[learnt], kind)
+    expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)
+    scores = expert.scores(x)
+    scores[learnt] = own
+    return expert, scores
+
+
+def _require_classes(y: np.ndarray, kind: str) -> None:
+    rarest = np.bincount(y).min() if kind == "classes" else len(y)
     if rarest < _N_FOLDS:
         raise ParameterError(
             f"expert=True fits trees in {_N_FOLDS} folds, each with every class; of the rarest "
             f'there are {rarest} training rows. expert="auto" goes without trees then.'
         )
-    expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)
-    scores = expert.scores(x)
-    scores[learnt] = own
-    return expert, scores
 
 
 def _suffices(y: np.ndarray, kind: str) -> bool:

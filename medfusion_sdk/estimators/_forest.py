@@ -1,4 +1,4 @@
-"""Trees as plain arrays, copied from scikit-learn's models."""
+"""Fitted trees of scikit-learn as plain arrays, which store and predict without it."""
 
 from __future__ import annotations
 

@@ -292,14 +292,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             ready = finish(deepcopy(module).cpu().eval())
             return {"state_": module_to_state(ready), "_module": ready}
 
-        names = getattr(self, "feature_names_in_", None)
         return FitCallbacks(
             self,
-            table.X if names is None else pd.DataFrame(table.X, columns=names),
+            self._as_given(table.X),
             None if table.targets is None else table.targets.original,
             sample_weight=table.sample_weight,
             fitted_attributes=fitted_attributes,
         )
+
+    def _as_given(self, X: Any) -> Any:
+        """Validated rows in the form that the estimator takes."""
+        names = getattr(self, "feature_names_in_", None)
+        return X if names is None else pd.DataFrame(X, columns=names)
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
         settings = {

@@ -1,9 +1,10 @@
-"""Which column is the signal and which the text: found where there is one choice."""
+"""Which column is the signal or the volume, and which the text: found where there is one choice."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
 from medfusion_sdk.readers.cells import is_missing
+from medfusion_sdk.readers.volume import VOLUME_FILES
 
-__all__ = ["Roles", "find_roles"]
+__all__ = ["Roles", "VolumeRoles", "find_roles", "find_volume_roles"]
 
 _SIGNAL_FILES = (".hea", ".dat", ".npy")
 
@@ -69,43 +71,154 @@ def find_roles(X: Any, *, signal: Any, text: Any) -> Roles:
     """
     if not isinstance(X, pd.DataFrame):
         return Roles(block=list(range(X.shape[1])))
-    kinds = {name: _kind(X.iloc[:, i]) for i, name in enumerate(X.columns)}
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    chosen_text = _one(kinds, "text", text)
-    found_block = _block(list(X.columns), numbers, signal)
-    chosen_signal = None if found_block is not None else _one(kinds, "signal", signal)
+    kinds = _kinds(X, _names_a_signal, axes=1)
+    chosen_text = _one(kinds, "text", "text", text)
+    found_block = _block(kinds, "signal", signal)
+    chosen_signal = None if found_block is not None else _one(kinds, "item", "signal", signal)
     if chosen_signal is None and found_block is None and signal == "auto":
-        # A table of numbers alone is one flattened signal; beside a text they say what they are
-        # only where the user does.
-        found_block = numbers if numbers and len(numbers) == len(kinds) else None
+        found_block = _all_numbers(kinds)
     if chosen_signal is None and found_block is None and chosen_text is None:
         raise ModalityError(
             f"found neither a signal nor a text among the columns {_shown(kinds)}. Signals are "
             "arrays or paths of .hea and .npy files, texts are strings; name them with signal= "
             "and text=."
         )
-    read = {chosen_signal, chosen_text, *(found_block or [])}
-    unread = [name for name in kinds if name not in read]
-    if unread and all(isinstance(role, str) and role == "auto" for role in (signal, text)):
-        warnings.warn(
-            f"the columns {_shown(unread)} are not read: this method learns from one signal and "
-            "one text. Select the two columns to say that this is meant.",
-            ModalityWarning,
-            stacklevel=5,
-        )
+    if _is_auto(signal) and _is_auto(text):
+        read = {chosen_signal, chosen_text, *(found_block or [])}
+        _tell_unread(kinds, read, "one signal and one text")
     return Roles(chosen_signal, found_block, chosen_text)
 
 
-def _one(kinds: dict[Any, str], role: str, given: Any) -> Any:
+@dataclass(frozen=True)
+class VolumeRoles:
+    """Columns of volumes and reports; all None for a modality that the table lacks.
+
+    Attributes
+    ----------
+    volume : object or None
+        Name of the column of volumes.
+    volume_block : list or None
+        Names (or positions) of the numeric columns that hold a flattened volume.
+    report : object or None
+        Name of the column of texts.
+    report_block : list or None
+        Names (or positions) of the numeric columns that hold a vector of the report.
+    """
+
+    volume: Any = None
+    volume_block: list[Any] | None = None
+    report: Any = None
+    report_block: list[Any] | None = None
+
+    def has(self, modality: str) -> bool:
+        """Tell whether the table has a modality.
+
+        Parameters
+        ----------
+        modality : {"image", "text"}
+            Which.
+
+        Returns
+        -------
+        bool
+            True where a column or a block was found.
+        """
+        found = {
+            "image": (self.volume, self.volume_block),
+            "text": (self.report, self.report_block),
+        }[modality]
+        return any(place is not None for place in found)
+
+
+def find_volume_roles(
+    X: Any, *, volume: Any, report: Any, volume_shape: Sequence[int] | None, others: Sequence[Any]
+) -> VolumeRoles:
+    """Find the column of volumes and that of reports.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        Cohort table, or numbers.
+    volume, report : "auto", str, list of str or None
+        As the user set it: a column, a prefix or a list of numeric columns, or None for none.
+    volume_shape : sequence of int or None
+        Where it is given, numbers alone are flattened volumes, else vectors of reports.
+    others : sequence
+        Further columns that are read.
+
+    Returns
+    -------
+    VolumeRoles
+        At least one of them.
+
+    Raises
+    ------
+    ModalityError
+        If a named column isn't there, or the choice isn't unique; the message names the parameter
+        that settles it.
+
+    Warns
+    -----
+    ModalityWarning
+        If both are found and columns that hold something else are left unread.
+    """
+    if not isinstance(X, pd.DataFrame):
+        return VolumeRoles(**{_numbers_are(volume_shape): list(range(X.shape[1]))})
+    kinds = {k: v for k, v in _kinds(X, _names_a_volume, axes=3).items() if k not in others}
+    blocks = {"volume": _block(kinds, "volume", volume), "report": _block(kinds, "report", report)}
+    found = VolumeRoles(
+        None if blocks["volume"] is not None else _one(kinds, "item", "volume", volume),
+        blocks["volume"],
+        None if blocks["report"] is not None else _one(kinds, "text", "report", report),
+        blocks["report"],
+    )
+    if not found.has("image") and not found.has("text"):
+        numbers = _all_numbers(kinds)
+        given = volume if volume_shape is not None else report
+        if numbers is None or not _is_auto(given):
+            raise ModalityError(
+                f"found neither a volume nor a report among the columns {_shown(kinds)}. Volumes "
+                "are arrays of three axes or paths of .nii, .nii.gz and .npy files, reports are "
+                "strings; name them with volume= and report=."
+            )
+        found = VolumeRoles(**{_numbers_are(volume_shape): numbers})
+    if _is_auto(volume) and _is_auto(report):
+        named = {found.volume, found.report}
+        read = {*named, *(found.volume_block or []), *(found.report_block or [])}
+        _tell_unread(kinds, read, "one volume and one report")
+    return found
+
+
+def _numbers_are(volume_shape: Sequence[int] | None) -> str:
+    return "report_block" if volume_shape is None else "volume_block"
+
+
+def _is_auto(given: Any) -> bool:
+    return isinstance(given, str) and given == "auto"
+
+
+def _tell_unread(kinds: dict[Any, str], read: set[Any], learns_from: str) -> None:
+    unread = [name for name in kinds if name not in read]
+    if unread:
+        warnings.warn(
+            f"the columns {_shown(unread)} are not read: this method learns from {learns_from}. "
+            "Select the two columns to say that this is meant.",
+            ModalityWarning,
+            stacklevel=6,
+        )
+
+
+def _one(kinds: dict[Any, str], kind: str, role: str, given: Any) -> Any:
+    """The column that the user named for a role, or the only one of a kind."""
     if given is None:
         return None
-    if not isinstance(given, str) or given != "auto":
+    if not _is_auto(given):
         if given not in kinds:
             raise ModalityError(
                 f"{role}={given!r}: there is no such column; the table has {_shown(kinds)}."
             )
         return given
-    candidates = [name for name, kind in kinds.items() if kind == role]
+    candidates = [name for name, found in kinds.items() if found == kind]
     if len(candidates) > 1:
         raise ModalityError(
             f"{len(candidates)} columns could be the {role}: {_shown(candidates)}. Name one with "
@@ -114,20 +227,31 @@ def _one(kinds: dict[Any, str], role: str, given: Any) -> Any:
     return candidates[0] if candidates else None
 
 
-def _block(names: list[Any], numbers: list[Any], signal: Any) -> list[Any] | None:
-    """Numeric columns that the user named as the signal: a list of them, or their prefix."""
-    if isinstance(signal, list | tuple):
-        unknown = [name for name in signal if name not in names]
+def _block(kinds: dict[Any, str], role: str, given: Any) -> list[Any] | None:
+    """Numeric columns that the user named for a role: a list of them, or their prefix."""
+    if isinstance(given, list | tuple):
+        unknown = [name for name in given if name not in kinds]
         if unknown:
-            raise ModalityError(f"signal names columns that the table lacks: {_shown(unknown)}.")
-        return list(signal)
-    if not isinstance(signal, str) or signal == "auto" or signal in names:
+            raise ModalityError(f"{role} names columns that the table lacks: {_shown(unknown)}.")
+        return list(given)
+    if not isinstance(given, str) or given == "auto" or given in kinds:
         return None
-    block = [name for name in numbers if str(name).startswith(f"{signal}__")]
-    return block or None
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    return [name for name in numbers if str(name).startswith(f"{given}__")] or None
 
 
-def _kind(column: pd.Series) -> str:
+def _all_numbers(kinds: dict[Any, str]) -> list[Any] | None:
+    """All columns, if they are numbers: beside a text they say what they are only where the user
+    does."""
+    return list(kinds) if kinds and set(kinds.values()) == {"number"} else None
+
+
+def _kinds(X: pd.DataFrame, names_a_file: Callable[[str], bool], *, axes: int) -> dict[Any, str]:
+    """What each column holds: items are files and arrays of so many axes at least."""
+    return {name: _kind(X.iloc[:, i], names_a_file, axes) for i, name in enumerate(X.columns)}
+
+
+def _kind(column: pd.Series, names_a_file: Callable[[str], bool], axes: int) -> str:
     """What a column holds, by its first cell that isn't missing."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return "number"
@@ -135,12 +259,18 @@ def _kind(column: pd.Series) -> str:
     if cell is None:
         return "empty"
     if isinstance(cell, os.PathLike):
-        return "signal"
+        return "item"
     if isinstance(cell, str):
-        return "signal" if _names_a_signal(cell) else "text"
+        return "item" if names_a_file(cell) else "text"
     if isinstance(cell, np.ndarray | list | tuple) or hasattr(cell, "__array__"):
-        return "signal" if np.ndim(cell) else "number"
+        if np.ndim(cell) >= axes:
+            return "item"
+        return "other" if np.ndim(cell) else "number"
     return "number" if isinstance(cell, int | float | np.number) else "other"
+
+
+def _names_a_volume(text: str) -> bool:
+    return text.lower().endswith((*VOLUME_FILES, ".npy"))
 
 
 def _names_a_signal(text: str) -> bool:

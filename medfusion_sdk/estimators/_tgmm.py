@@ -5,16 +5,17 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from medfusion_sdk._parameters import Allowed
-from medfusion_sdk.estimators._block_table import BlockTable
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts
+from medfusion_sdk.estimators._raw_columns import RawColumns, RawRows, values_of
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.estimators._tgmm_explanations import TaskOutput, drop_one, tgmm_explanation
@@ -42,14 +43,14 @@ _SHAPE = (
 _COLLAPSED = 0.95
 
 
-class TGMMBase(BlockTable):
+class TGMMBase(RawColumns):
     """Reads a block table, embeds prompts, trains a network with a head for each task.
 
-    A subclass's fit calls :meth:`_learn` with the heads and their labels; ``_answers`` says what
-    each task's answer is.
+    A subclass's fit calls :meth:`_read_table`, :meth:`_learn` with the heads and their labels, and
+    :meth:`_conclude`; ``_answers`` says what each task's answer is.
     """
 
-    _allowed: ClassVar[Mapping[str, Allowed]] = {**BlockTable._allowed, **TGMM}
+    _allowed: ClassVar[Mapping[str, Allowed]] = {**RawColumns._allowed, **TGMM}
 
     token_shapes: Mapping[str, tuple[int, int]] | None
     d_model: int
@@ -88,7 +89,7 @@ class TGMMBase(BlockTable):
         self._token_shapes = check_token_shapes(self.token_shapes, blocks)
         learning = table.take(table.kept)
         self._scaling = BlockScaling.fit(
-            learning.X,
+            values_of(learning.X),
             learning.weight,
             feature_names=None,
             modalities=blocks,
@@ -98,6 +99,8 @@ class TGMMBase(BlockTable):
             clip=self.clip,
         )
         self.modalities_ = self._scaling.names
+        if clash := sorted(set(self.tuned_) & set(self._token_shapes)):
+            raise ParameterError(f"token_shapes names {clash}, whose encoders give one vector.")
 
     def _learn(
         self,
@@ -112,9 +115,10 @@ class TGMMBase(BlockTable):
         """
         import torch
 
+        from medfusion_sdk.nn.tuned import TunedInputs
         from medfusion_sdk.training import module_to_state
 
-        x, present = self._scaling.apply(table.X, table.rows)
+        x, present = self._scaling.apply(values_of(table.X), table.rows)
         dtype = self._torch_dtype(x.size)
         prompts = self._embed(heads)
         self.architecture_ = self._architecture(heads, prompts, dtype)
@@ -125,20 +129,16 @@ class TGMMBase(BlockTable):
             label = torch.from_numpy(np.ascontiguousarray(values))
             data[name] = label.to(dtype) if label.is_floating_point() else label
 
-        def finish(trained: TGMMTasks) -> TGMMTasks:
+        def finish(trained: TGMMTasks | TunedInputs) -> TGMMTasks | TunedInputs:
             if self._spans is not None:
                 trained.network.dims = self._spans.widen(trained.network.projections)
+                if isinstance(trained, TunedInputs):
+                    trained.places = self._encoder_places(self._scaling.dims)
             return trained
 
         self._module = self._train(network, table, data, finish)
         self.state_ = module_to_state(self._module)
         del self._spans
-        out = self._outputs(table.X, table.rows)
-        self._usual = {
-            task: np.average(answer.values, axis=0, weights=table.weight)
-            for task, answer in self._answers(out).items()
-        }
-        self._warn_of_collapse(out)
 
     def _embed(self, tasks: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Embeddings of the fixed prompts; none where no fixed tokens are wanted."""
@@ -166,6 +166,7 @@ class TGMMBase(BlockTable):
             "n_tokens": [1 if shape is None else shape[0] for shape in shapes],
             "heads": heads,
             "prompt_shapes": [list(prompts[task].shape) for task in heads if task in prompts],
+            "encoders": self._encoder_prints(),
             "embed_width": self.d_model * len(heads),
             "dtype": str(dtype).removeprefix("torch."),
             **{name: getattr(self, name) for name in _SHAPE},
@@ -189,7 +190,9 @@ class TGMMBase(BlockTable):
                 return network, x
         names, built = self._scaling.names, self.architecture_
         sequences = [m for m, name in enumerate(names) if name in self._token_shapes]
-        self._spans = RowSpans(x, present, self._scaling.dims, whole=sequences)
+        # What an encoder makes anew doesn't stay in the span of what it made before.
+        whole = [*sequences, *(m for m, name in enumerate(names) if name in self.tuned_)]
+        self._spans = RowSpans(x, present, self._scaling.dims, whole=whole)
         dims = [
             built["dims"][m] if m in sequences else width
             for m, width in enumerate(self._spans.dims)
@@ -214,12 +217,27 @@ class TGMMBase(BlockTable):
             task: HEADS[task](shape.d_model, **settings)
             for task, settings in built["heads"].items()
         }
-        return TGMMTasks(network, heads, **regularisation)
+        tasks = TGMMTasks(network, heads, **regularisation)
+        widths = [n * d for n, d in zip(shape.n_tokens, shape.dims, strict=True)]
+        return self._with_encoders(tasks, widths)
 
     def _build_network(self) -> TGMMTasks:
         import torch
 
         return self._make().to(getattr(torch, self.architecture_["dtype"]))
+
+    def _conclude(self, table: TrainingTable) -> None:
+        """Look at the training rows through the finished model."""
+        out = self._outputs(table.X, table.rows)
+        self._usual = self._mean_answers(out, table.weight)
+        self._warn_of_collapse(out)
+
+    def _mean_answers(
+        self, out: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What each task answers on average, for rows that lose all they have."""
+        answers = self._answers(out).items()
+        return {task: np.average(one.values, axis=0, weights=weight) for task, one in answers}
 
     def _warn_of_collapse(self, out: Mapping[str, np.ndarray]) -> None:
         """Say so where the gates have come to trust one modality alone."""
@@ -238,19 +256,22 @@ class TGMMBase(BlockTable):
 
     # -- prediction ---------------------------------------------------------------------------
 
-    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
-        x, present = self._scaling.apply(X, rows)
+    def _inputs(self, X: np.ndarray | RawRows, rows: pd.Index) -> dict[str, Tensor]:
+        x, present = self._scaling.apply(values_of(X), rows)
         return self._tensors(X, x, present)
 
-    def _tensors(self, X: np.ndarray, x: np.ndarray, present: np.ndarray) -> dict[str, Tensor]:
-        """Tensors of scaled rows; `X` says which tokens they have."""
+    def _tensors(
+        self, X: np.ndarray | RawRows, x: np.ndarray, present: np.ndarray
+    ) -> dict[str, Any]:
+        """Tensors of scaled rows; `X` says which tokens they have, and what encoders read."""
         import torch
 
         data = to_tensors(x, present, getattr(torch, self.architecture_["dtype"]))
         if self._token_shapes:
-            mask = token_mask(X, self._scaling.blocks, present, self._token_shapes)
+            values = values_of(X)
+            mask = token_mask(values, self._scaling.blocks, present, self._token_shapes)
             data["tokens"] = torch.from_numpy(mask)
-        return data
+        return data | self._encoder_inputs(X)
 
     def explain(self, X: Any) -> pd.DataFrame:
         """Tell how each row's modalities were weighed, and what each changed.
@@ -271,15 +292,16 @@ class TGMMBase(BlockTable):
             answer without the modality, from predicting again; 0 for one that the row lacks, and
             for its only one the answer less the training rows' mean answer.
         """
-        values, rows = self._checked(X), row_labels(X)
-        out = self._outputs(values, rows)
+        read, rows = self._checked(X), row_labels(X)
+        out = self._outputs(read, rows)
         answers = self._answers(out)
+
+        def rerun(hidden: np.ndarray, kept: np.ndarray) -> dict[str, TaskOutput]:
+            raw = isinstance(read, RawRows)
+            again: Any = replace(read[kept], values=hidden) if raw else hidden
+            return self._answers(self._outputs(again, rows[kept]))
+
         changes = drop_one(
-            values,
-            self._scaling.blocks,
-            out["present"],
-            answers,
-            self._usual,
-            lambda hidden, kept: self._answers(self._outputs(hidden, rows[kept])),
+            values_of(read), self._scaling.blocks, out["present"], answers, self._usual, rerun
         )
         return tgmm_explanation(rows, self.modalities_, out, answers, changes, self._prompt_tokens)

@@ -11,6 +11,7 @@ import pandas as pd
 from medfusion_sdk._parameters import FLAG, Allowed, OneOf
 from medfusion_sdk.estimators._expert import Expert, fit_beside
 from medfusion_sdk.estimators._network_estimator import TrainingTable
+from medfusion_sdk.estimators._raw_columns import RawRows, values_of
 from medfusion_sdk.estimators._tgmm import TGMMBase
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ class TGMMDiagnosis(TGMMBase):
             seed=self._seed,
         )
 
-    def _plain(self, X: np.ndarray) -> np.ndarray:
+    def _plain(self, X: np.ndarray | RawRows) -> np.ndarray:
         """Columns of all modalities as they are: for trees."""
-        return X[:, np.concatenate(list(self._scaling.blocks.values()))]
+        return values_of(X)[:, np.concatenate(list(self._scaling.blocks.values()))]
 
-    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
+    def _inputs(self, X: np.ndarray | RawRows, rows: pd.Index) -> dict[str, Tensor]:
         import torch
 
         data = super()._inputs(X, rows)

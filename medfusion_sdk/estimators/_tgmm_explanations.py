@@ -58,7 +58,7 @@ def drop_one(
         Of the whole rows.
     usual : mapping of str to ndarray of shape (K,)
         Each task's mean answer to the training rows: what is left of a row that loses its only
-        modality.
+        modality. NaN stands for one that isn't there.
     rerun : callable
         Gives the answers of some rows of a table: values and positions of the rows.
 
@@ -75,7 +75,7 @@ def drop_one(
     for m, columns in enumerate(blocks.values()):
         alone = ~several & present[:, m]
         for task, answer in answers.items():
-            changes[task][alone, m] = answer.values[alone] - usual[task]
+            changes[task][alone, m] = answer.values[alone] - usual.get(task, np.nan)
         rows = np.flatnonzero(several & present[:, m])
         if not len(rows):
             continue

@@ -72,6 +72,7 @@ class TGMMRetrieval(TGMMBase):
         if table.targets is not None:
             labels["labels"] = _memberships(table.targets)
         self._learn(table, {"retrieval": settings}, labels)
+        self._conclude(table)
 
     def _start(
         self, table: TrainingTable, x: np.ndarray, present: np.ndarray, dtype: Any

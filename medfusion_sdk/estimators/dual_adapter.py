@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, Number, OneOf, Whole
 from medfusion_sdk.encoders.signal import SignalEncoder
@@ -307,10 +307,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
     }
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        X = self._check_table(X, reset=True)
-        # For y alone; the table has been checked.
-        _, y = check_X_y(np.zeros((len(X), 1)), y, multi_output=True)
-        return X, y
+        return self._check_table_and_targets(X, y)
 
     def _fit_table(self, table: TrainingTable) -> None:
         before = getattr(self, "state_", None) if self.warm_start else None

@@ -13,6 +13,7 @@ from medfusion_sdk.inspection.over_time import explain_over_time
 from medfusion_sdk.inspection.router import RouterDisplay
 from medfusion_sdk.inspection.signal_attribution import SignalAttributionDisplay
 from medfusion_sdk.inspection.survival_calibration import SurvivalCalibrationDisplay
+from medfusion_sdk.inspection.volume_map import VolumeMapDisplay
 from medfusion_sdk.inspection.weights_over_time import WeightsOverTimeDisplay
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RouterDisplay",
     "SignalAttributionDisplay",
     "SurvivalCalibrationDisplay",
+    "VolumeMapDisplay",
     "WeightsOverTimeDisplay",
     "explain_over_time",
 ]

@@ -1,4 +1,7 @@
-"""Similarity of the two paths and the contrastive loss between them (AdaCoMed, Eq. 4-5)."""
+"""Similarity of two vectors of each row, and the contrastive loss between them (AdaCoMed, Eq. 4-5).
+
+Brain-Adapter compares volumes and reports by the same functions.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,15 @@ def batch_log_similarity(logits: Tensor, weight: Tensor, kind: str = "softmax") 
     weight : Tensor of shape (B,)
         Positive row weights. A row of weight two is two rows: it is a negative twice, and its
         second copy a negative of its first.
-    kind : {"softmax", "softmax_mean"}
+    kind : {"softmax", "softmax_mean", "decoupled"}
         ``softmax``: e^C_ii / sum_k e^C_ik, Eq. 4. ``softmax_mean``: the negatives' sum divided by
         the number of rows, as the authors' code has it, so that chance is near 0.5 at any B.
+        ``decoupled``: the sum over the negatives alone.
 
     Returns
     -------
     Tensor of shape (B,)
-        Logarithm of s, at most 0; exactly 0 for a single row.
+        Logarithm of s, at most 0 unless ``decoupled``; exactly 0 for a row without negatives.
     """
     copies = weight.expand_as(logits).clone()
     copies.diagonal().copy_(weight.clamp_min(1.0) - 1.0)
@@ -79,4 +83,9 @@ def bank_log_similarity(own: Tensor, bank: Tensor, kind: str = "softmax") -> Ten
 def _log_similarity(own: Tensor, negatives: Tensor, count: Tensor, kind: str) -> Tensor:
     if kind == "softmax_mean":
         negatives = negatives - torch.log1p(count)[:, None]
+    if kind == "decoupled":
+        alone = negatives.isneginf().all(dim=1)
+        # Before the sum, whose gradient isn't finite without a single term.
+        total = negatives.masked_fill(alone[:, None], 0.0).logsumexp(dim=1)
+        return torch.where(alone, 0.0, own - total)
     return own - torch.cat([own[:, None], negatives], dim=1).logsumexp(dim=1)

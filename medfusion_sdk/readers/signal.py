@@ -32,7 +32,9 @@ def read_signal(
     fs: float | None = None,
     duration: float | None = None,
     source_fs: float | None = None,
+    source_leads: Sequence[str] | None = None,
     max_gap: float = 0.0,
+    resampling: str = "polyphase",
 ) -> np.ndarray:
     """Read one signal cell.
 
@@ -46,14 +48,19 @@ def read_signal(
         Channels to keep, in this order: by name, whatever its case, for records; by position
         for any cell. By default all of them.
     fs : float, optional
-        Samples per second to resample to (polyphase filter). By default the cell's own rate.
+        Samples per second to resample to. By default the cell's own rate.
     duration : float, optional
         Seconds. A longer signal keeps its beginning; a shorter one is followed by zeros.
     source_fs : float, optional
         Samples per second of arrays and ``.npy`` files, which don't say. By default `fs`.
+    source_leads : sequence of str, optional
+        Names of the channels of arrays and ``.npy`` files, which don't say. One with as many
+        channels as `leads` names is taken to hold those. By default such channels have no names.
     max_gap : float, default=0.0
         Seconds. A run of NaN no longer than this is filled on a straight line between its
         neighbours; a longer one is an error.
+    resampling : {"polyphase", "fourier"}, default="polyphase"
+        By a filter, or by cutting the spectrum, which takes the signal for periodic.
 
     Returns
     -------
@@ -75,6 +82,8 @@ def read_signal(
     (2, 300)
     """
     source = _load(cell, source_fs if source_fs is not None else fs, duration)
+    if source_leads is not None and source.leads is None:
+        source = _named(source, leads, source_leads)
     if leads is not None:
         source = _select(source, leads)
     if duration is not None:
@@ -82,7 +91,7 @@ def read_signal(
     samples = _finite(source, max_gap)
     rate = source.fs
     if fs is not None and rate is not None and fs != rate:
-        samples = _resample(samples, rate, fs, source.what)
+        samples = _resample(samples, rate, fs, source.what, resampling)
         rate = fs
     if duration is not None and rate is not None:
         samples = _fit_length(samples, round(duration * rate))
@@ -193,6 +202,21 @@ def _as_channels(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
+def _named(
+    source: _Source, leads: Sequence[str | int] | None, source_leads: Sequence[str]
+) -> _Source:
+    """Give the channels of an array their names."""
+    choices = [tuple(map(str, names)) for names in (source_leads, leads) if names is not None]
+    for names in choices:
+        if len(names) == len(source.samples):
+            return replace(source, leads=names)
+    expected = " or ".join(f"{len(names)} ({', '.join(names)})" for names in choices)
+    raise SignalError(
+        f"{source.what} has {len(source.samples)} channels, expected {expected}. Say with leads "
+        "which of these it holds."
+    )
+
+
 def _select(source: _Source, leads: Sequence[str | int]) -> _Source:
     chosen = [_position(source, lead) for lead in leads]
     names = None if source.leads is None else tuple(source.leads[i] for i in chosen)
@@ -260,16 +284,21 @@ def _finite(source: _Source, max_gap: float) -> np.ndarray:
     return samples
 
 
-def _resample(samples: np.ndarray, rate: float, fs: float, what: str) -> np.ndarray:
-    """Resample by a polyphase filter, less a straight line so that the ends don't ring."""
-    from scipy.signal import resample_poly
+def _resample(
+    samples: np.ndarray, rate: float, fs: float, what: str, resampling: str
+) -> np.ndarray:
+    from scipy.signal import resample, resample_poly
 
     ratio = Fraction(fs / rate).limit_denominator(1000)
-    length = round(samples.shape[1] * fs / rate)
+    exact = samples.shape[1] * fs / rate
+    length = math.floor(exact) if resampling == "fourier" else round(exact)
     if length < 1 or length * len(samples) > MAX_SAMPLES or not ratio:
         raise SignalError(
             f"{what} has {samples.shape[1]} samples at {rate:g} Hz: {length} samples at {fs:g} Hz."
         )
+    if resampling == "fourier":
+        return resample(samples, length, axis=1)
+    # Less a straight line, so that the ends don't ring.
     resampled = resample_poly(samples, ratio.numerator, ratio.denominator, axis=1, padtype="line")
     return _fit_length(resampled, length)
 

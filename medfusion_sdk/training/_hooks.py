@@ -31,7 +31,7 @@ class CosineSchedule(Callback):
             return
         done = self.start_ + self.step_ / (len(net.train_rows) * net.max_epochs)
         for group in net.optimizer_.param_groups:
-            group["lr"] = net.lr * (1 + math.cos(math.pi * done)) / 2
+            group["lr"] = group["lr_factor"] * net.lr * (1 + math.cos(math.pi * done)) / 2
 
     def on_batch_end(self, net: Net, training: bool = False, **kwargs: Any) -> None:
         self.step_ += bool(training)
@@ -42,7 +42,8 @@ class ExponentialSchedule(Callback):
 
     def on_epoch_begin(self, net: Net, **kwargs: Any) -> None:
         for group in net.optimizer_.param_groups:
-            group["lr"] = net.lr * net.config.gamma ** (len(net.history) - 1)
+            rate = net.lr * net.config.gamma ** (len(net.history) - 1)
+            group["lr"] = group["lr_factor"] * rate
 
 
 class EpochRecord(Callback):

@@ -68,12 +68,17 @@ class Net(NeuralNet):
         self.parameters_ = trainable_parameters(self.module_)
         self.buffers_ = snapshot(self.module_, parameters=False)
         settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+        groups: list[dict[str, Any]] = [{"params": self.parameters_}]
+        if hasattr(self.module_, "parameter_groups"):
+            groups = self.module_.parameter_groups()
+        for group in groups:
+            group["lr"] = config.lr * group.setdefault("lr_factor", 1.0)
         # One pass over the parameters instead of five; Metal's kernels are younger.
         settings["fused"] = device.type in ("cpu", "cuda")
         if config.optimizer == "sgd":
             settings |= {"momentum": 0.9, "nesterov": True}
         kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-        self.optimizer_ = kinds[config.optimizer](self.parameters_, **settings)
+        self.optimizer_ = kinds[config.optimizer](groups, **settings)
         return self
 
     def get_split_datasets(self, X: Any, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:

@@ -1,16 +1,21 @@
-"""Batches as slices of tensors that already sit on the device: no loader, no collation."""
+"""Batches as slices of tensors that already sit on the device: no loader, no collation.
+
+What is too large for that comes as :class:`~medfusion_sdk.training.lazy.LazyRows`, which are sliced
+alike and read one batch ahead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from medfusion_sdk.exceptions import TrainingError
+from medfusion_sdk.training.lazy import LazyRows, one_ahead
 
-__all__ = ["Batch", "Batches", "move"]
+__all__ = ["Batch", "Batches", "move", "take"]
 
 
 class Batch(NamedTuple):
@@ -27,7 +32,7 @@ class Batches:
     Parameters
     ----------
     data : mapping of str to Tensor
-        Tensors of shape (n_rows, ...), all on one device.
+        Tensors of shape (n_rows, ...), or what is sliced and moved like them, all on one device.
     sample_weight : Tensor of shape (n_rows,) or None
         One weight per row.
     batch_size : int
@@ -59,6 +64,11 @@ class Batches:
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        batches = map(self._take, self._rows())
+        lazy = any(isinstance(column, LazyRows) for column in self.data.values())
+        return one_ahead(batches) if lazy else batches
+
+    def _rows(self) -> Iterator[Tensor | slice]:
         if len(self) == 1 or (self.generator is None and self.stratify is None):
             yield from self._in_order()
             return
@@ -66,8 +76,7 @@ class Batches:
         if self.generator is not None:
             order = torch.randperm(self.n_rows, generator=self.generator)
         device = next(iter(self.data.values())).device
-        for rows in self._parts(order.to(device)):
-            yield self._take(rows)
+        yield from self._parts(order.to(device))
 
     def _parts(self, order: Tensor) -> Sequence[Tensor]:
         if self.stratify is None:
@@ -76,17 +85,17 @@ class Batches:
         order = order[torch.argsort(self.data[self.stratify][order], stable=True)]
         return [order[part :: len(self)] for part in range(len(self))]
 
-    def _in_order(self) -> Iterator[Batch]:
+    def _in_order(self) -> Iterator[slice]:
         stop = 0
         for part in range(len(self)):
             start, stop = stop, (part + 1) * self.n_rows // len(self)
-            yield self._take(slice(start, stop))
+            yield slice(start, stop)
 
     def _take(self, rows: Tensor | slice) -> Batch:
-        tensors = {name: _rows(tensor, rows) for name, tensor in self.data.items()}
+        tensors = take(self.data, rows)
         if self.sample_weight is None:
             return Batch(tensors, None, float(len(next(iter(tensors.values())))))
-        weight = _rows(self.sample_weight, rows)
+        weight = _chosen(self.sample_weight, rows)
         return Batch(tensors, weight, float(weight.sum()))
 
     def halve(self) -> None:
@@ -112,7 +121,26 @@ def move(data: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in data.items()}
 
 
-def _rows(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+def take(data: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Tensor]:
+    """Take rows of every tensor; what is lazy is read.
+
+    Parameters
+    ----------
+    data : mapping of str to Tensor
+        As for :class:`Batches`.
+    rows : Tensor of int64, or slice
+        Which.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Those rows.
+    """
+    chosen = {name: _chosen(tensor, rows) for name, tensor in data.items()}
+    return {name: c.load() if isinstance(c, LazyRows) else c for name, c in chosen.items()}
+
+
+def _chosen(tensor: Any, rows: Tensor | slice) -> Any:
     return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
 
 

@@ -53,8 +53,9 @@ def train(
         Has a method ``loss(batch, sample_weight)`` that takes a dict of tensors and the rows'
         weights or None, and returns the rows' mean loss as a scalar, or a dict of scalars with
         the key ``"loss"``; the others are recorded. It may have ``set_epoch(epoch, max_epochs)``,
-        told of each epoch. Parts with an attribute ``generator`` get a seeded one and must draw
-        from it. The module stays on `device`, in evaluation mode.
+        told of each epoch, and ``parameter_groups()``: the trainable parameters as an optimizer's
+        groups, each with an ``lr_factor`` on the rate. Parts with an attribute ``generator`` get
+        a seeded one and must draw from it. The module stays on `device`, in evaluation mode.
     data : mapping of str to Tensor
         Training rows: tensors of shape (n_rows, ...).
     config : TrainingConfig

@@ -119,5 +119,8 @@ def test_bundled_data_stay_small_and_carry_their_licence():
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 4e6
     assert (folder / "CC-BY-4.0.txt").read_text(encoding="utf-8").startswith("Creative Commons")
     told = {path.parent.name for path in folder.rglob("README.md")}
-    assert told == {"ptbxl", "heart_failure", "physionet2012"}
-    assert len(list((folder / "physionet2012").iterdir())) == 1  # told of, not bundled
+    bundled = {"ptbxl", "heart_failure", "mi_complications"}
+    read = {"physionet2012", "tcga", "vqa_rad", "adrenal"}
+    assert bundled | read == told
+    for name in read:
+        assert len(list((folder / name).iterdir())) == 1  # told of, not bundled

@@ -368,11 +368,11 @@ def test_out_of_memory_halves_the_batch_with_the_same_results(ecgs, monkeypatch)
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"backbone": "rocket"}, "backbone must be 'minirocket' or 'standin-conv', got 'rocket'"),
+        ({"backbone": "rocket"}, "must be 'minirocket', 'st-mem' or 'standin-conv', got 'rocket'"),
         ({"view": "beat"}, "view must be 'full' or 'beats', got 'beat'"),
         ({"view": "beats", "fs": None}, "fs must be a number >= 50 for view='beats'"),
         ({"view": "beats", "fs": 40}, "fs must be a number >= 50"),
-        ({"fs": 0}, "fs must be a number > 0 or None, got 0"),
+        ({"fs": 0}, "fs must be a number > 0, 'auto' or None, got 0"),
         ({"duration": -1}, "duration must be a number > 0 or None"),
         ({"source_fs": "100"}, "source_fs must be a number > 0 or None, got '100'"),
         ({"max_gap": float("nan")}, "max_gap must be a number >= 0, got nan"),

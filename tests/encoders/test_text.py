@@ -14,7 +14,7 @@ import torch
 from medfusion_sdk.backbones.pool import shared_backbones
 from medfusion_sdk.backbones.text import TextBackbone
 from medfusion_sdk.embedding_cache import EmbeddingCache
-from medfusion_sdk.encoders import _text_embedder
+from medfusion_sdk.encoders import _precision, _text_embedder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.exceptions import (
     CellError,
@@ -223,7 +223,7 @@ def test_fingerprint_ignores_what_does_not(same):
 def fast_bfloat16(monkeypatch):
     """A machine with bfloat16 units, and no verdicts of earlier checks."""
     monkeypatch.setattr("medfusion_sdk.backbones.precision.has_bfloat16_units", lambda device: True)
-    monkeypatch.setattr(_text_embedder, "_verdicts", {})
+    monkeypatch.setattr(_precision, "_verdicts", {})
 
 
 def dtypes_used(monkeypatch):
@@ -251,7 +251,7 @@ def test_automatic_precision_checks_one_batch_and_stays_low(fast_bfloat16, monke
 
 
 def test_automatic_precision_falls_back_where_it_disagrees(fast_bfloat16, monkeypatch, notes):
-    monkeypatch.setattr(_text_embedder, "_LEAST_COSINE", 1.1)
+    monkeypatch.setattr(_precision, "_LEAST_COSINE", 1.1)
     used = dtypes_used(monkeypatch)
     with pytest.warns(EncoderWarning, match="going on in float32"):
         vectors = TextEncoder(STANDIN).transform(notes)

@@ -243,7 +243,7 @@ def test_expert_learns_nothing_from_rows_held_out_for_early_stopping(monkeypatch
         seen.append(len(x))
         return fit_expert(x, *arguments, **options)
 
-    monkeypatch.setattr("medfusion_sdk.estimators._amfn.fit_expert", spy)
+    monkeypatch.setattr("medfusion_sdk.estimators._expert.fit_expert", spy)
     model = classifier(expert=True, early_stopping=True, validation_fraction=0.25, max_epochs=4)
     model.fit(X, severity > 0)
     assert seen == [90]

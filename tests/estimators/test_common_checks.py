@@ -12,6 +12,7 @@ from medfusion_sdk import (
     AdaCoMedClassifier,
     AMFNClassifier,
     AMFNRegressor,
+    BrainAdapterClassifier,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
     TGMMClassifier,
@@ -25,9 +26,10 @@ ESTIMATORS = [
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
-    TGMMRetriever(max_epochs=5, d_model=16),
     TGMMClassifier(max_epochs=10, d_model=16),
     TGMMMultiTask(max_epochs=10, d_model=16),
+    BrainAdapterClassifier(text_encoder="standin-text", proj_dim=64, learning_rate=5e-3),
+    TGMMRetriever(max_epochs=5, d_model=16),
 ]
 
 

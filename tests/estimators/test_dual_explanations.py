@@ -50,8 +50,9 @@ def test_flat_channel_is_worth_nothing_by_occlusion(records, fitted):
     told = fitted.explain(X.assign(ecg=[flat]))
     signal = told[(told["quantity"] == "attribution") & (told["modality"] == "signal")]
     worth = signal.astype({"part": int}).groupby("part")["value"].apply(lambda v: v.abs().max())
-    assert worth[3] == 0
-    assert (worth.drop(3) > 0).all()
+    # Two equal rows of other batches differ in the last digits of float32.
+    assert worth[3] < 1e-6
+    assert (worth.drop(3) > 1e-5).all()
 
 
 def test_occlusion_draws_a_line_between_the_ends_of_a_stretch():

@@ -62,7 +62,8 @@ def test_diagnosis_alone_is_the_classifier(data):
 def test_prognosis_alone_is_the_survival_estimator():
     X, target = cohort()
     y = outcomes(X, target)[["event", "time"]]
-    model, alone = multitask().fit(X, y), TGMMSurvival(**QUICK).fit(X, y)
+    alike = {"alpha": 1.0, "learning_rate": 1e-2, "n_learned_tokens": 4}
+    model, alone = multitask(**alike).fit(X, y), TGMMSurvival(**QUICK | alike).fit(X, y)
     assert model.tasks_ == ["prognosis"]
     np.testing.assert_array_equal(model.predict_risk(X), alone.predict(X))
     np.testing.assert_array_equal(

@@ -8,10 +8,18 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from medfusion_sdk import TextEncoder, load_estimator, save_estimator
+from medfusion_sdk import (
+    ImageEncoder,
+    SignalEncoder,
+    TextEncoder,
+    load_estimator,
+    save_estimator,
+)
 from medfusion_sdk.backbones import text_source
 from medfusion_sdk.exceptions import BackboneMismatchError, WeightsNotFoundError
+from tests.st_mem_checkpoints import draw_weights, write_st_mem
 from tests.text_checkpoints import write_checkpoint
+from tests.vision_checkpoints import write_vision
 
 NOTES = ["sinus rhythm", "st elevation in v2", "no change", "acute change"]
 
@@ -78,3 +86,28 @@ def test_saving_and_loading_fetch_nothing(tmp_path, monkeypatch):
     assert not any(asked)
     assert loaded.allow_download
     assert text_source.find_text_source is not find
+
+
+def other_weights(kind, path):
+    if kind == "image":
+        return write_vision(path, "vit", seed=1)
+    return write_st_mem(path, draw_weights(seed=1))
+
+
+@pytest.mark.parametrize("kind", ["image", "signal"])
+def test_encoders_of_images_and_signals_are_held_to_their_files(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    if kind == "image":
+        path = write_vision(tmp_path / "vit", "vit")
+        encoder, cells = ImageEncoder(path), list(rng.random((4, 9, 9)))
+    else:
+        path = write_st_mem(tmp_path / "encoder.pth")
+        encoder = SignalEncoder("st-mem", weights=path, leads=("II",))
+        cells = list(rng.standard_normal((4, 1, 2250)))
+    model = make_pipeline(encoder, LogisticRegression()).fit(cells, [0, 1, 0, 1])
+    save_estimator(model, tmp_path / "model")
+    proba = load_estimator(tmp_path / "model").predict_proba(cells)
+    np.testing.assert_array_equal(proba, model.predict_proba(cells))
+    other_weights(kind, path)
+    with pytest.raises(BackboneMismatchError, match="Put the original"):
+        load_estimator(tmp_path / "model")

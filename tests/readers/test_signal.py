@@ -204,3 +204,28 @@ def test_digest_of_a_record_follows_header_and_data(tmp_path):
 def test_digest_of_an_array_follows_its_content():
     assert signal_digest(SINE) == signal_digest(SINE[np.newaxis].copy())
     assert signal_digest(SINE) != signal_digest(-SINE)
+
+
+def test_resampling_by_fourier_is_exact_for_a_periodic_signal():
+    time = np.arange(500) / 50
+    coarse = np.sin(2 * np.pi * 3 * time) + 0.5 * np.cos(2 * np.pi * 11 * time) + 2
+    fine = np.arange(1250) / 125
+    expected = np.sin(2 * np.pi * 3 * fine) + 0.5 * np.cos(2 * np.pi * 11 * fine) + 2
+    read = read_signal(coarse, source_fs=50, fs=125, resampling="fourier")
+    np.testing.assert_allclose(read[0], expected, atol=1e-6)
+
+
+def test_channels_of_an_array_take_the_names_of_the_source_or_of_the_leads():
+    array = np.arange(30.0).reshape(3, 10)
+    named = {"leads": ("V1", "I"), "source_leads": ("I", "II", "V1")}
+    np.testing.assert_array_equal(read_signal(array, **named), array[[2, 0]])
+    np.testing.assert_array_equal(read_signal(array[:2], **named), array[:2])
+    with pytest.raises(SignalError, match=r"1 channels, expected 3 \(I, II, V1\) or 2 \(V1, I\)"):
+        read_signal(array[:1], **named)
+
+
+def test_names_of_a_record_come_before_those_of_the_source():
+    whole = read_signal(WFDB / "00001_lr")
+    names = [f"lead{i}" for i in range(12)]
+    read = read_signal(WFDB / "00001_lr", leads=("V6",), source_leads=names)
+    np.testing.assert_array_equal(read, whole[[11]])

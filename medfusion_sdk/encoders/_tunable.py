@@ -1,0 +1,127 @@
+"""Encoders of which a part can learn: what their networks read, and these with a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medfusion_sdk.backbones.pool import FrozenModule
+from medfusion_sdk.backbones.st_mem import StMem, borrow_st_mem, find_st_mem
+from medfusion_sdk.backbones.st_mem_signals import prepare
+from medfusion_sdk.backbones.text import TextBackbone, borrow_text_backbone, pool_states
+from medfusion_sdk.backbones.vision import VisionBackbone, borrow_vision_backbone
+from medfusion_sdk.encoders.base import BaseEncoder
+from medfusion_sdk.encoders.image import ImageEncoder
+from medfusion_sdk.encoders.signal import SignalEncoder
+from medfusion_sdk.encoders.text import TextEncoder
+from medfusion_sdk.nn.ragged import Ragged
+from medfusion_sdk.readers.image import read_image
+
+__all__ = ["Inputs", "frozen_network", "network_inputs"]
+
+Inputs = Tensor | Ragged
+
+
+def frozen_network(encoder: BaseEncoder, device: torch.device) -> nn.Module:
+    """Return the network of an encoder: from what it reads to the encoder's vectors.
+
+    Parameters
+    ----------
+    encoder : TextEncoder, ImageEncoder, or SignalEncoder of ST-MEM
+        Which; keeps the shared part alive.
+    device : torch.device
+        Where to.
+
+    Returns
+    -------
+    Module
+        In float32; maps :func:`network_inputs` to (n, n_features).
+    """
+    if isinstance(encoder, TextEncoder):
+        source = encoder._source()
+        text = borrow_text_backbone(encoder, source, device, torch.float32)
+        return _TextVectors(text, encoder._pooling(source), encoder._normalize(source))
+    if isinstance(encoder, ImageEncoder):
+        vision = borrow_vision_backbone(encoder, encoder._source(), device, torch.float32)
+        return _ImageVectors(vision, encoder._pooling())
+    assert isinstance(encoder, SignalEncoder)
+    network = borrow_st_mem(encoder, find_st_mem(encoder.weights), device)
+    return _SignalVectors(network, encoder._network().leads)  # type: ignore[attr-defined]
+
+
+def network_inputs(encoder: BaseEncoder, cells: Sequence[Any], device: torch.device) -> Inputs:
+    """Read cells as an encoder's network wants them.
+
+    Parameters
+    ----------
+    encoder : TextEncoder, ImageEncoder, or SignalEncoder of ST-MEM
+        Which.
+    cells : sequence
+        Good cells; None for rows without one.
+    device : torch.device
+        Where the network lies, whose tokenizer is asked.
+
+    Returns
+    -------
+    Tensor or Ragged
+        One row per cell; nothing of meaning for None.
+    """
+    if isinstance(encoder, TextEncoder):
+        return _token_ids(encoder, cells, device)
+    read = {i: _read(encoder, cell) for i, cell in enumerate(cells) if cell is not None}
+    shape = next((item.shape for item in read.values()), (1,))
+    inputs = np.zeros((len(cells), *shape), dtype=np.float32)
+    for i, item in read.items():
+        inputs[i] = item
+    return torch.from_numpy(inputs)
+
+
+def _token_ids(encoder: TextEncoder, cells: Sequence[Any], device: torch.device) -> Ragged:
+    source = encoder._source()
+    texts = [encoder._text(cell) for cell in cells if cell is not None]
+    backbone = borrow_text_backbone(encoder, source, device, torch.float32)
+    found = iter(backbone.tokenize(texts, encoder._max_length(source)) if texts else [])
+    ids = [[] if cell is None else next(found) for cell in cells]
+    return Ragged.of([torch.tensor(tokens, dtype=torch.long) for tokens in ids])
+
+
+def _read(encoder: BaseEncoder, cell: Any) -> np.ndarray:
+    if isinstance(encoder, ImageEncoder):
+        return encoder._source().pixels.prepare(read_image(cell, scale=encoder.scale))
+    assert isinstance(encoder, SignalEncoder)
+    view = encoder._network().view()
+    return prepare(view.look(view.read(cell))[0][np.newaxis])[0]
+
+
+class _TextVectors(FrozenModule):
+    def __init__(self, backbone: TextBackbone, pooling: str, normalize: bool) -> None:
+        super().__init__()
+        self.backbone, self.pooling, self.normalize = backbone, pooling, normalize
+
+    def forward(self, token_ids: Ragged) -> Tensor:
+        ids, mask = token_ids.padded()
+        vectors = pool_states(self.backbone.states(ids, mask), mask, self.pooling)
+        return nn.functional.normalize(vectors, dim=1) if self.normalize else vectors
+
+
+class _ImageVectors(FrozenModule):
+    def __init__(self, backbone: VisionBackbone, pooling: str) -> None:
+        super().__init__()
+        self.backbone, self.pooling = backbone, pooling
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.backbone(pixels, self.pooling)
+
+
+class _SignalVectors(FrozenModule):
+    def __init__(self, network: StMem, leads: Sequence[int]) -> None:
+        super().__init__()
+        self.network, self.leads = network, list(leads)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        vectors = self.network(crops.flatten(0, 1), self.leads)
+        return vectors.unflatten(0, crops.shape[:2]).mean(dim=1)
