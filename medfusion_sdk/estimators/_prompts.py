@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from medfusion_sdk.exceptions import ParameterError
 
-__all__ = ["choose_prompts", "embed_prompts"]
+__all__ = ["choose_prompts", "embed_prompts", "numbered"]
 
 # The paper's own sentences aren't public; these are ours, in the form of a question that an
 # account of it shows.
@@ -85,6 +86,32 @@ def embed_prompts(
         embeddings[task] = torch.nn.functional.normalize(states[0], dim=-1).numpy().copy()
         tokens[task] = model.tokens(sentence, limit)
     return embeddings, tokens
+
+
+def numbered(tokens: Sequence[str]) -> list[str]:
+    """Tell tokens apart that read alike.
+
+    Parameters
+    ----------
+    tokens : sequence of str
+        As they read.
+
+    Returns
+    -------
+    list of str
+        The second "the" is "the (2)".
+
+    Examples
+    --------
+    >>> numbered(["the", "heart", "the"])
+    ['the', 'heart', 'the (2)']
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for token in tokens:
+        seen[token] += 1
+        names.append(token if seen[token] == 1 else f"{token} ({seen[token]})")
+    return names
 
 
 class _User:

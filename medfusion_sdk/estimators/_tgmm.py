@@ -14,7 +14,7 @@ import pandas as pd
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
-from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts
+from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts, numbered
 from medfusion_sdk.estimators._raw_columns import RawColumns, RawRows, values_of
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._scaling import BlockScaling
@@ -150,7 +150,7 @@ class TGMMBase(RawColumns):
             embeddings, tokens = embed_prompts(self.prompts_, self.prompt_encoder)
         n_learned = self.n_learned_tokens if self.guidance in ("both", "learned") else 0
         learned = [f"learned {i}" for i in range(n_learned)]
-        self._prompt_tokens = {task: [*fixed, *learned] for task, fixed in tokens.items()}
+        self._prompt_tokens = {task: numbered([*own, *learned]) for task, own in tokens.items()}
         return embeddings
 
     def _architecture(
@@ -229,15 +229,11 @@ class TGMMBase(RawColumns):
     def _conclude(self, table: TrainingTable) -> None:
         """Look at the training rows through the finished model."""
         out = self._outputs(table.X, table.rows)
-        self._usual = self._mean_answers(out, table.weight)
+        self._usual = {
+            task: np.average(answer.values, axis=0, weights=table.weight)
+            for task, answer in self._answers(out).items()
+        }
         self._warn_of_collapse(out)
-
-    def _mean_answers(
-        self, out: Mapping[str, np.ndarray], weight: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """What each task answers on average, for rows that lose all they have."""
-        answers = self._answers(out).items()
-        return {task: np.average(one.values, axis=0, weights=weight) for task, one in answers}
 
     def _warn_of_collapse(self, out: Mapping[str, np.ndarray]) -> None:
         """Say so where the gates have come to trust one modality alone."""
@@ -288,7 +284,8 @@ class TGMMBase(RawColumns):
             ``source``, ``token``, ``label``, ``value``. Quantities are ``gate`` (per modality,
             summing to one), ``attention`` (what a modality takes from a source, mean over
             heads), ``prompt`` (how much a prompt token looks at a source, which is a modality or
-            "fused"; mean over heads), the task's answer, and ``drop_one``: the answer less the
+            "fused"; mean over heads), the task's answer and, where there is an expert, those of
+            network and expert by themselves, and ``drop_one``: the answer less the
             answer without the modality, from predicting again; 0 for one that the row lacks, and
             for its only one the answer less the training rows' mean answer.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,44 @@ class TaskOutput:
         The answers.
     labels : sequence
         Names of their K entries.
+    parts : mapping of str to ndarray of shape (n, K)
+        Answers of the models that it is made of, by what they are called.
     """
 
     quantity: str
     values: np.ndarray
     labels: Sequence[Any]
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, quantity: str, name: str, out: Mapping[str, np.ndarray], labels: Sequence[Any]
+    ) -> TaskOutput:
+        """Read an answer and its parts from the network's outputs.
+
+        Parameters
+        ----------
+        quantity : str
+            What the answer is called.
+        name : str
+            What it is called in `out`; its parts are ``name_network`` and ``name_expert``.
+        out : mapping of str to ndarray of shape (n,) or (n, K)
+            Outputs.
+        labels : sequence
+            Names of the K entries.
+
+        Returns
+        -------
+        TaskOutput
+            Without parts where there is no expert.
+        """
+        n_rows = len(out[name])
+        parts = {
+            f"{quantity}_{part}": out[f"{name}_{part}"].reshape(n_rows, -1)
+            for part in ("network", "expert")
+            if f"{name}_{part}" in out
+        }
+        return cls(quantity, out[name].reshape(n_rows, -1), labels, parts)
 
 
 def drop_one(
@@ -58,7 +91,7 @@ def drop_one(
         Of the whole rows.
     usual : mapping of str to ndarray of shape (K,)
         Each task's mean answer to the training rows: what is left of a row that loses its only
-        modality. NaN stands for one that isn't there.
+        modality.
     rerun : callable
         Gives the answers of some rows of a table: values and positions of the rows.
 
@@ -75,7 +108,7 @@ def drop_one(
     for m, columns in enumerate(blocks.values()):
         alone = ~several & present[:, m]
         for task, answer in answers.items():
-            changes[task][alone, m] = answer.values[alone] - usual.get(task, np.nan)
+            changes[task][alone, m] = answer.values[alone] - usual[task]
         rows = np.flatnonzero(several & present[:, m])
         if not len(rows):
             continue
@@ -129,7 +162,8 @@ def tgmm_explanation(
             looked = out[f"{task}.prompt"].mean(axis=1)
             told.append(tidy(rows, looked, axes).assign(quantity="prompt"))
         label = [("label", answer.labels)]
-        told.append(tidy(rows, answer.values, label).assign(quantity=answer.quantity))
+        for quantity, values in {answer.quantity: answer.values, **answer.parts}.items():
+            told.append(tidy(rows, values, label).assign(quantity=quantity))
         told.append(tidy(rows, changes[task], [*one, *label]).assign(quantity="drop_one"))
         parts += [part.assign(task=task) for part in told]
     table = pd.concat(

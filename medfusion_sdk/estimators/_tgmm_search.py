@@ -239,11 +239,6 @@ class TGMMSearch(TGMMRetrieval):
         cosines = np.einsum("nmd,nd->nm", alone, out["place"])
         return {"retrieval": TaskOutput("similarity", cosines, self.modalities_)}
 
-    def _mean_answers(
-        self, out: Mapping[str, np.ndarray], weight: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        return {}  # without anything there is no place to compare
-
     @property
     def _n_features_out(self) -> int:
         return int(self.architecture_["heads"]["retrieval"]["embed_size"])

@@ -145,9 +145,10 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         answers = {}
         if "diagnosis" in self.tasks_:
-            answers["diagnosis"] = TaskOutput("probability", out["proba"], list(self.classes_))
+            labels = list(self.classes_)
+            answers["diagnosis"] = TaskOutput.of("probability", "proba", out, labels)
         if "prognosis" in self.tasks_:
-            answers["prognosis"] = TaskOutput("log_risk", out["risk"][:, None], ["log_risk"])
+            answers["prognosis"] = TaskOutput.of("log_risk", "risk", out, ["log_risk"])
         return answers
 
     def __sklearn_tags__(self) -> Tags:

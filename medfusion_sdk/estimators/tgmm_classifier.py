@@ -238,4 +238,5 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         self._conclude(table)
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
-        return {"diagnosis": TaskOutput("probability", out["proba"], list(self.label_names_))}
+        labels = list(self.label_names_)
+        return {"diagnosis": TaskOutput.of("probability", "proba", out, labels)}

@@ -208,4 +208,4 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
         return risk
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
-        return {"prognosis": TaskOutput("log_risk", out["risk"][:, None], ["log_risk"])}
+        return {"prognosis": TaskOutput.of("log_risk", "risk", out, ["log_risk"])}

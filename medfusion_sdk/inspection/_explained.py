@@ -9,11 +9,31 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import ParameterError
 
-__all__ = ["choose_label", "defined_mean", "group_rows", "pairs_of", "table_of", "weights_of"]
+__all__ = [
+    "choose_label",
+    "defined_mean",
+    "group_rows",
+    "pairs_of",
+    "table_of",
+    "token_map",
+    "weights_of",
+]
 
 
 # What a quantity may be told by, besides the row.
-_AXES = ("step", "modality", "source", "path", "layer", "head", "position", "part", "label")
+_AXES = (
+    "task",
+    "step",
+    "modality",
+    "source",
+    "token",
+    "path",
+    "layer",
+    "head",
+    "position",
+    "part",
+    "label",
+)
 
 
 def weights_of(told: pd.DataFrame, quantity: str, label: Any = None) -> pd.DataFrame:
@@ -80,6 +100,20 @@ def pairs_of(
     present = pairs.sum(axis=2) > 0
     pairs[~(present[:, :, None] & present[:, None, :])] = np.nan
     return pairs, names, table.index
+
+
+def token_map(told: pd.DataFrame, quantity: str) -> pd.DataFrame | None:
+    """Mean of what tokens (index) take from sources (columns), over the rows that have them.
+
+    None where the quantity isn't told by token.
+    """
+    lines = told[told["quantity"] == quantity]
+    if not _values(lines, "token"):
+        return None
+    table = table_of(told, quantity, ["token", "source"])
+    mean = table.where(table != 0).mean().unstack("source")
+    tokens, sources = (table.columns.unique(level) for level in ("token", "source"))
+    return mean.loc[tokens, sources]
 
 
 def defined_mean(pairs: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.inspection._axes import axes
-from medfusion_sdk.inspection._explained import defined_mean, pairs_of
+from medfusion_sdk.inspection._explained import defined_mean, pairs_of, token_map
 
 __all__ = ["AttentionMapDisplay"]
 
@@ -21,8 +21,8 @@ class AttentionMapDisplay:
 
     Parameters
     ----------
-    values : DataFrame of shape (M, M)
-        From modality (index) to source (columns).
+    values : DataFrame of shape (M, M), or (n_tokens, n_sources)
+        From modality, or token of a prompt, (index) to source (columns).
     label : str, default="attention"
         What the numbers are.
 
@@ -30,7 +30,7 @@ class AttentionMapDisplay:
     ----------
     image_ : matplotlib AxesImage
         The map.
-    text_ : ndarray of shape (M, M)
+    text_ : ndarray of the shape of `values`
         Its numbers, as matplotlib Text.
     ax_ : matplotlib Axes
         Axes with the map.
@@ -71,7 +71,8 @@ class AttentionMapDisplay:
         told : DataFrame
             From ``explain``; that of a single row draws that row's map.
         quantity : str, default="attention"
-            A quantity told by modality and source, such as AMFN's "graph".
+            A quantity told by modality and source, such as AMFN's "graph", or by token and
+            source: TGMM's "prompt".
         head : object, optional
             Which head of the attention; by default their mean.
         ax : matplotlib Axes, optional
@@ -87,6 +88,9 @@ class AttentionMapDisplay:
         ParameterError
             If the explanation has no such quantity or head.
         """
+        tokens = token_map(told, quantity)
+        if tokens is not None:
+            return cls(tokens, label=quantity).plot(ax=ax)
         pairs, names, _ = pairs_of(told, quantity, head)
         label = quantity if head is None else f"{quantity}, head {head}"
         return cls(pd.DataFrame(defined_mean(pairs), names, names), label=label).plot(ax=ax)
@@ -97,7 +101,7 @@ class AttentionMapDisplay:
 
         Parameters
         ----------
-        estimator : AMFNClassifier, AMFNRegressor, AdaCoMedClassifier
+        estimator : AMFNClassifier, AMFNRegressor, AdaCoMedClassifier, TGMMClassifier
             Fitted; or any whose ``explain`` tells such a quantity.
         X : DataFrame or array
             Rows to explain.
@@ -131,8 +135,8 @@ class AttentionMapDisplay:
         MissingDependencyError
             Without matplotlib.
         """
-        size = 0.7 * len(self.values)
-        ax = axes(ax, figsize=(size + 2.2, size + 1.2))
+        height, width = (0.7 * n for n in self.values.shape)
+        ax = axes(ax, figsize=(width + 2.2, height + 1.2))
         numbers = self.values.to_numpy(dtype=float)
         most = float(np.nanmax(numbers, initial=0.0)) or 1.0
         self.image_ = ax.imshow(numbers, cmap="Blues", vmin=0.0, vmax=most)
@@ -144,7 +148,7 @@ class AttentionMapDisplay:
             self.text_[place] = ax.text(*place[::-1], shown, ha="center", va="center", color=colour)
         ax.set_xticks(range(numbers.shape[1]), self.values.columns, rotation=45, ha="right")
         ax.set_yticks(range(numbers.shape[0]), self.values.index)
-        ax.set(xlabel="source", ylabel="modality")
+        ax.set(xlabel="source", ylabel=self.values.index.name or "modality")
         ax.figure.colorbar(self.image_, ax=ax, label=self.label)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -73,7 +73,7 @@ class ModalityWeightsDisplay:
             From ``explain``.
         quantity : str, default="gate"
             A quantity told by modality: AMFN's importance "gate", its "fusion" weights or the
-            "contribution" to a score, AdaCoMed's "responsibility".
+            "contribution" to a score, AdaCoMed's "responsibility", TGMM's "gate", or "drop_one".
         label : object, optional
             To whose score, where a quantity is told by label. By default the second of two, and
             the one there is where there is one.
@@ -103,7 +103,7 @@ class ModalityWeightsDisplay:
 
         Parameters
         ----------
-        estimator : AMFNClassifier, AMFNRegressor, AdaCoMedClassifier
+        estimator : AMFNClassifier, AMFNRegressor, AdaCoMedClassifier, TGMMClassifier
             Fitted; or any whose ``explain`` tells such a quantity.
         X : DataFrame or array
             Rows to explain.

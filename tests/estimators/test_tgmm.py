@@ -237,6 +237,14 @@ def test_told_probability_is_the_prediction(table, fitted):
     np.testing.assert_array_equal(told(fitted, X, "probability", "label"), fitted.predict_proba(X))
 
 
+def test_network_and_expert_are_told_by_themselves(table, fitted):
+    X, y = table
+    alone = clone(fitted).set_params(expert=False).fit(X, y)
+    own = told(fitted, X, "probability_network", "label")
+    np.testing.assert_allclose(own, alone.predict_proba(X), atol=1e-6)
+    assert "probability_network" not in set(alone.explain(X)["quantity"])
+
+
 def test_drop_one_is_the_difference_to_predicting_without(table, fitted):
     X, _ = table
     change = told(fitted, X, "drop_one", "modality", "label")

@@ -5,7 +5,12 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pytest
 
-from medfusion_sdk import AdaCoMedClassifier, AMFNClassifier, SmallMultimodalClassifier
+from medfusion_sdk import (
+    AdaCoMedClassifier,
+    AMFNClassifier,
+    SmallMultimodalClassifier,
+    TGMMClassifier,
+)
 from medfusion_sdk.datasets import make_icu_cohort, make_multimodal_cohort
 
 
@@ -47,3 +52,16 @@ def adacomed(blocks):
     return AdaCoMedClassifier(
         small_model=small, max_epochs=3, hidden_dim=8, n_heads=2, random_state=0
     ).fit(*blocks)
+
+
+@pytest.fixture(scope="package")
+def tgmm(blocks):
+    model = TGMMClassifier(
+        guidance="both",
+        prompts="Is the heart of this patient the cause?",
+        prompt_encoder="standin-text",
+        max_epochs=15,
+        d_model=16,
+        random_state=0,
+    )
+    return model.fit(*blocks)
