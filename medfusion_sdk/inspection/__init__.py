@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medfusion_sdk.inspection.attention_map import AttentionMapDisplay
+from medfusion_sdk.inspection.comparison import ComparisonDisplay
 from medfusion_sdk.inspection.coverage import CoverageDisplay
 from medfusion_sdk.inspection.few_shot import FewShotDisplay
 from medfusion_sdk.inspection.gates import GateDisplay
@@ -18,6 +19,7 @@ from medfusion_sdk.inspection.weights_over_time import WeightsOverTimeDisplay
 
 __all__ = [
     "AttentionMapDisplay",
+    "ComparisonDisplay",
     "CoverageDisplay",
     "FewShotDisplay",
     "GateDisplay",

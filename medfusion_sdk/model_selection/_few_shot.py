@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import check_cv
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
@@ -21,11 +20,8 @@ from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._bootstrap import interval_table
 from medfusion_sdk.metrics._resampling import Resamples
-from medfusion_sdk.model_selection._folds import (
-    MultilabelStratifiedGroupKFold,
-    check_disjoint_groups,
-    label_table,
-)
+from medfusion_sdk.model_selection._folds import MultilabelStratifiedGroupKFold, label_table
+from medfusion_sdk.model_selection._partition import partition
 
 __all__ = ["few_shot_table"]
 
@@ -153,15 +149,7 @@ def few_shot_table(
 def _checked_folds(labels: pd.DataFrame, X: Any, y: Any, groups: Any, cv: Any) -> list[Any]:
     if groups is not None and isinstance(cv, Integral):
         cv = MultilabelStratifiedGroupKFold(int(cv))
-    folds = list(check_cv(cv, y, classifier=True).split(X, y, groups))
-    if groups is not None:
-        check_disjoint_groups(folds, groups)
-    tested = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(labels))
-    if (tested != 1).any():
-        raise ParameterError(
-            f"cv={cv!r} tests {int((tested != 1).sum())} rows more than once or never; use one "
-            "that parts the rows, as KFold does."
-        )
+    folds = partition(cv, X, y, groups)
     for number, (train, _) in enumerate(folds):
         absent = labels.columns[~labels.iloc[train].any(axis=0)].tolist()
         if absent:

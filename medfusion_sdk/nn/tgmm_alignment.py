@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medfusion_sdk.nn.layers import CrossAttention
 from medfusion_sdk.nn.tgmm_tasks import TGMMTasks
 
 __all__ = ["start_aligned"]
@@ -19,7 +18,7 @@ def start_aligned(tasks: TGMMTasks, maps: Sequence[Tensor], task: str = "retriev
     """Set initial weights so that a single modality's cosines are those of its linear map.
 
     The layers after the projections pass a vector on as it is: feed-forward layers and what
-    modalities take from each other begin at zero, and the prompts' attention and the space of the
+    modalities take from each other begin at zero, as guidance does by itself, and the space of the
     task at the identity. Training departs from there.
 
     Parameters
@@ -43,10 +42,6 @@ def start_aligned(tasks: TGMMTasks, maps: Sequence[Tensor], task: str = "retriev
         _clear(fusion.feed[-1])
     if fusion.fusion == "concat":
         _pass_on(fusion.join)
-    guides: dict[str, Any] = dict(network.guides.items())
-    if task in guides and guides[task].reads:
-        _clear(guides[task].feed[-1])
-        _copy_values(guides[task].attend)
     space: Any = tasks.heads[task].space
     # The frame's own coordinates, so that a narrow space keeps the most telling ones.
     coordinates = frame.T[: space.out_features]
@@ -80,11 +75,3 @@ def _pass_on(layer: nn.Linear) -> None:
     n_modalities = layer.in_features // (width + 1)
     copies = torch.eye(width).repeat(1, n_modalities)
     _set(layer, nn.functional.pad(copies, (0, n_modalities)))
-
-
-def _copy_values(attend: CrossAttention) -> None:
-    """Attention that answers with the mean of what it looks at, unchanged."""
-    width = attend.out.out_features
-    attend.key_value.weight[width:] = torch.eye(width)
-    attend.key_value.bias[width:] = 0.0
-    _set(attend.out, torch.eye(width))
