@@ -112,5 +112,5 @@ for k, (name, ax) in enumerate(zip(NAMES, axs, strict=True)):
     ax.plot(hours, came[name], "k.", label="measured")
     ax.set_ylabel(name)
 axs[0].legend(loc="upper left", ncols=3)
-axs[1].set_xlabel("hours since admission")
+_ = axs[1].set_xlabel("hours since admission")
 plt.show()

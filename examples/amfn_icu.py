@@ -121,13 +121,13 @@ print(pd.DataFrame(by_hour, index=hours).round(3).to_string())
 last = pd.Series(anytime.predict_proba(X.loc[test])[:, 1], index=test)
 patient = X.loc[[last[died[test] == 1].idxmax()]]
 display = WeightsOverTimeDisplay.from_estimator(anytime, patient, hours, quantity="contribution")
-display.ax_.set(xlabel="hours", title=f"stay {patient.index[0]}")
+_ = display.ax_.set(xlabel="hours", title=f"stay {patient.index[0]}")
 
 # %%
 # And the mean course of all who died; the band holds the middle half of their risks.
 dead = X.loc[test][died[test] == 1]
 display = WeightsOverTimeDisplay.from_estimator(anytime, dead, hours, quantity="contribution")
-display.ax_.set(xlabel="hours", title=f"{len(dead)} stays that ended in death")
+_ = display.ax_.set(xlabel="hours", title=f"{len(dead)} stays that ended in death")
 
 # %%
 # Where something isn't measured

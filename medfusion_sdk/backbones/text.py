@@ -276,7 +276,7 @@ def _load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _casing(folder: Path) -> dict[str, bool]:
+def _casing(folder: Path) -> dict[str, Any]:
     """Keep capitals where the vocabulary has them and nothing else is said.
 
     A bare vocab.txt, as BioBERT and Bio_ClinicalBERT were published with, would be taken for an

@@ -144,7 +144,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     device: Any
     batch_size: Any
     max_epochs: int | str
-    learning_rate: float
+    learning_rate: float | str
     early_stopping: bool | str
     validation_fraction: float
     n_iter_no_change: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,8 @@ RAW_COLUMNS: Mapping[str, Allowed] = {
 }
 # Rows at once where an encoder learns: a step through it is what costs, and what trains.
 _TUNED_ROWS = 16
+# Bytes of images or signals that are kept from epoch to epoch; more are read anew for each.
+_AT_ONCE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,11 @@ def values_of(X: Any) -> np.ndarray:
 
 
 class RawColumns(BlockTable):
-    """Base of the estimators that read a block table, or make one of raw columns themselves."""
+    """Base of the estimators that read a block table, or make one of raw columns themselves.
+
+    A subclass whose constructor has the three parameters has its fit check what
+    :meth:`_start_reading` returns, and go on with what :meth:`_finish_reading` does.
+    """
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**BlockTable._allowed, **RAW_COLUMNS}
 
@@ -87,9 +94,9 @@ class RawColumns(BlockTable):
     encoder_tuning: Any = "frozen"
     encoder_learning_rate: float = 1e-5
 
-    encode_: ColumnTransformer | None
-    tuned_: dict[str, int | str]
-    _block_names: list[str] | None
+    encode_: ColumnTransformer | None = None
+    tuned_: Mapping[str, int | str] = MappingProxyType({})
+    _block_names: list[str] | None = None
 
     # -- parameters ---------------------------------------------------------------------------
 
@@ -135,19 +142,25 @@ class RawColumns(BlockTable):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+    def _start_reading(self, X: Any) -> Any:
+        """Fit the encoders; returns the table for a fit to check, with raw columns encoded."""
         self.encode_, self._block_names = None, None
         self.tuned_ = self._choose_tuned()
         if self.encoders is None:
-            return super()._validate_fit(X, y)
+            return X
         entries = self._entries()
         _check_columns(X, entries)
         self.encode_ = make_modality_transformer(**entries).fit(X)  # type: ignore[arg-type]
         blocks = self._encode(X)
         self._block_names = list(blocks.columns)
-        values, y = super()._validate_fit(blocks, y)
+        return blocks
+
+    def _finish_reading(self, X: Any, values: np.ndarray) -> np.ndarray | RawRows:
+        """Put cells beside a checked table's values."""
+        if self.encode_ is None:
+            return values
         validate_data(self, X, skip_check_array=True)  # whose names are the user's
-        return RawRows(X, values, self._cells(X, values)), y
+        return RawRows(X, values, self._cells(X, values))
 
     def _validate(self, X: Any) -> Any:
         if self.encode_ is None:
@@ -222,10 +235,10 @@ class RawColumns(BlockTable):
                 torch.from_numpy(self._scaling.mean[own].astype(np.float32)),
                 torch.from_numpy(self._scaling.scale[own].astype(np.float32)),
             )
-        factor = self.encoder_learning_rate / self.learning_rate
-        return TunedInputs(tasks, encoders, self._places(widths), scaling, factor)
+        factor = self.encoder_learning_rate / float(self.learning_rate)
+        return TunedInputs(tasks, encoders, self._encoder_places(widths), scaling, factor)
 
-    def _places(self, widths: Sequence[int]) -> dict[str, Any]:
+    def _encoder_places(self, widths: Sequence[int]) -> dict[str, Any]:
         from medfusion_sdk.nn.tuned import Place
 
         bounds = np.cumsum([0, *widths]).tolist()
@@ -237,12 +250,11 @@ class RawColumns(BlockTable):
         if not self.tuned_:
             return {}
         from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.encoders._tunable import network_inputs
         from medfusion_sdk.nn.tuned import input_name
 
         device = resolve_device(self.device)
         return {
-            input_name(name): network_inputs(self._encoder(name), cells, device)
+            input_name(name): _inputs_of(self._encoder(name), cells, device)
             for name, cells in X.cells.items()
         }
 
@@ -267,6 +279,25 @@ class RawColumns(BlockTable):
             if next(module.parameters()).device != resolve_device(self.device):
                 self._module = None  # built anew: moving it would move the shared part
         return super()._outputs(X, rows)
+
+
+def _inputs_of(encoder: BaseEncoder, cells: list[Any], device: Any) -> Any:
+    """What an encoder's network reads of cells; batch by batch where all would be too much."""
+    import torch
+
+    from medfusion_sdk.encoders._tunable import network_inputs
+    from medfusion_sdk.training.lazy import LazyRows
+
+    def read(places: Sequence[int]) -> np.ndarray:
+        inputs: Any = network_inputs(encoder, [cells[i] for i in places], device)
+        return inputs.numpy()
+
+    first = next((i for i, cell in enumerate(cells) if cell is not None), None)
+    if isinstance(encoder, TextEncoder) or first is None:
+        return network_inputs(encoder, cells, device)
+    if read([first]).nbytes * len(cells) <= _AT_ONCE:
+        return network_inputs(encoder, cells, device)
+    return LazyRows(read, torch.arange(len(cells)))
 
 
 def _is_transformer(encoder: BaseEncoder) -> bool:

@@ -47,7 +47,8 @@ class SurvivalCurves(NetworkEstimator):
         ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
             Functions have ``x`` (times) and ``y`` (values), and take any time of the follow-up.
         """
-        values = self.baseline_.survival(self._risk(X))
+        risk = self._risk(X)
+        values = self.baseline_.survival(risk)
         return values if return_array else self._functions(values, start=1.0)
 
     def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
@@ -65,7 +66,8 @@ class SurvivalCurves(NetworkEstimator):
         ndarray of shape (n_samples,) of StepFunction, or (n_samples, n_times)
             As of :meth:`predict_survival_function`; minus the logarithm of its values.
         """
-        values = self.baseline_.hazards(self._risk(X))
+        risk = self._risk(X)
+        values = self.baseline_.hazards(risk)
         return values if return_array else self._functions(values, start=0.0)
 
     def _functions(self, values: np.ndarray, start: float) -> np.ndarray:

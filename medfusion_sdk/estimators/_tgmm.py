@@ -46,8 +46,8 @@ _COLLAPSED = 0.95
 class TGMMBase(RawColumns):
     """Reads a block table, embeds prompts, trains a network with a head for each task.
 
-    A subclass's fit calls :meth:`_learn` with the heads and their labels; ``_answers`` says what
-    each task's answer is.
+    A subclass's fit calls :meth:`_read_table`, :meth:`_learn` with the heads and their labels, and
+    :meth:`_conclude`; ``_answers`` says what each task's answer is.
     """
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**RawColumns._allowed, **TGMM}
@@ -68,6 +68,7 @@ class TGMMBase(RawColumns):
     task_weights: Mapping[str, float] | None = None
     modalities_: list[str]
     _token_shapes: dict[str, tuple[int, int]]
+    _usual: dict[str, np.ndarray]
 
     @abstractmethod
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
@@ -132,13 +133,12 @@ class TGMMBase(RawColumns):
             if self._spans is not None:
                 trained.network.dims = self._spans.widen(trained.network.projections)
                 if isinstance(trained, TunedInputs):
-                    trained.places = self._places(self._scaling.dims)
+                    trained.places = self._encoder_places(self._scaling.dims)
             return trained
 
         self._module = self._train(network, table, data, finish)
         self.state_ = module_to_state(self._module)
         del self._spans
-        self._warn_of_collapse(table)
 
     def _embed(self, tasks: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Embeddings of the fixed prompts; none where no fixed tokens are wanted."""
@@ -226,11 +226,21 @@ class TGMMBase(RawColumns):
 
         return self._make().to(getattr(torch, self.architecture_["dtype"]))
 
-    def _warn_of_collapse(self, table: TrainingTable) -> None:
-        """Say so where the gates have come to trust one modality alone."""
-        if len(self.modalities_) == 1:
-            return
+    def _conclude(self, table: TrainingTable) -> None:
+        """Look at the training rows through the finished model."""
         out = self._outputs(table.X, table.rows)
+        self._usual = self._mean_answers(out, table.weight)
+        self._warn_of_collapse(out)
+
+    def _mean_answers(
+        self, out: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What each task answers on average, for rows that lose all they have."""
+        answers = self._answers(out).items()
+        return {task: np.average(one.values, axis=0, weights=weight) for task, one in answers}
+
+    def _warn_of_collapse(self, out: Mapping[str, np.ndarray]) -> None:
+        """Say so where the gates have come to trust one modality alone."""
         gate = out[f"{next(iter(self.architecture_['heads']))}.gate"]
         several = out["present"].sum(axis=1) > 1
         if not several.any() or (mean := gate[several].max(axis=1).mean()) <= _COLLAPSED:
@@ -241,7 +251,7 @@ class TGMMBase(RawColumns):
             f"modalities or more, mostly that of {name!r}. Raise modality_dropout or alpha, lower "
             'learning_rate or max_epochs, or set gate="sigmoid".',
             GateCollapseWarning,
-            stacklevel=2,
+            stacklevel=5,
         )
 
     # -- prediction ---------------------------------------------------------------------------
@@ -279,8 +289,8 @@ class TGMMBase(RawColumns):
             summing to one), ``attention`` (what a modality takes from a source, mean over
             heads), ``prompt`` (how much a prompt token looks at a source, which is a modality or
             "fused"; mean over heads), the task's answer, and ``drop_one``: the answer less the
-            answer without the modality, from predicting again; 0 for one that the row lacks, NaN
-            for its only one.
+            answer without the modality, from predicting again; 0 for one that the row lacks, and
+            for its only one the answer less the training rows' mean answer.
         """
         read, rows = self._checked(X), row_labels(X)
         out = self._outputs(read, rows)
@@ -291,5 +301,7 @@ class TGMMBase(RawColumns):
             again: Any = replace(read[kept], values=hidden) if raw else hidden
             return self._answers(self._outputs(again, rows[kept]))
 
-        changes = drop_one(values_of(read), self._scaling.blocks, out["present"], answers, rerun)
+        changes = drop_one(
+            values_of(read), self._scaling.blocks, out["present"], answers, self._usual, rerun
+        )
         return tgmm_explanation(rows, self.modalities_, out, answers, changes, self._prompt_tokens)

@@ -41,6 +41,7 @@ def drop_one(
     blocks: Mapping[str, np.ndarray],
     present: np.ndarray,
     answers: Mapping[str, TaskOutput],
+    usual: Mapping[str, np.ndarray],
     rerun: Callable[[np.ndarray, np.ndarray], Mapping[str, TaskOutput]],
 ) -> dict[str, np.ndarray]:
     """Change of each task's answer by each modality: with it less without it, by predicting twice.
@@ -55,14 +56,16 @@ def drop_one(
         Which modalities each row has.
     answers : mapping of str to TaskOutput
         Of the whole rows.
+    usual : mapping of str to ndarray of shape (K,)
+        Each task's mean answer to the training rows: what is left of a row that loses its only
+        modality. NaN stands for one that isn't there.
     rerun : callable
         Gives the answers of some rows of a table: values and positions of the rows.
 
     Returns
     -------
     dict of str to ndarray of shape (n, M, K)
-        Zero for a modality that a row lacks; NaN for its only one, without which there is no
-        prediction.
+        Zero for a modality that a row lacks.
     """
     changes = {
         task: np.zeros((len(X), len(blocks), answer.values.shape[1]))
@@ -70,9 +73,10 @@ def drop_one(
     }
     several = present.sum(axis=1) > 1
     for m, columns in enumerate(blocks.values()):
+        alone = ~several & present[:, m]
+        for task, answer in answers.items():
+            changes[task][alone, m] = answer.values[alone] - usual.get(task, np.nan)
         rows = np.flatnonzero(several & present[:, m])
-        for change in changes.values():
-            change[~several & present[:, m], m] = np.nan
         if not len(rows):
             continue
         hidden = X[rows].copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,9 @@ import pandas as pd
 from medfusion_sdk._parameters import FLAG, Allowed, Number, OneOf
 from medfusion_sdk.estimators._cox_expert import CoxExpert, fit_cox_expert, suffices
 from medfusion_sdk.estimators._network_estimator import TrainingTable
+from medfusion_sdk.estimators._raw_columns import RawRows, values_of
 from medfusion_sdk.estimators._tgmm import TGMMBase
 from medfusion_sdk.survival import SurvivalTimes
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["TGMMPrognosis"]
 
@@ -36,52 +34,59 @@ class TGMMPrognosis(TGMMBase):
     margin: float
     expert: bool | str
     cox_expert_: CoxExpert | None
+    _network_scale: float
 
     @property
     def _prognosis_head(self) -> dict[str, Any]:
         return {"loss": self.prognosis_loss, "ties": self.ties, "margin": self.margin}
 
     def _prognosis_labels(
-        self, table: TrainingTable, y: SurvivalTimes, known: np.ndarray | None = None
+        self, y: SurvivalTimes, known: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """What the head reads of a batch: times, events, and the expert's risks if there is one.
-
-        Rows that aren't `known` have no outcome; what `y` holds for them is of no matter.
-        """
+        """What the head reads of a batch; where rows aren't `known`, `y` is of no matter."""
         known = np.ones(len(y), bool) if known is None else known
         # Only their order counts, and ranks survive float32.
         time = np.unique(y.time, return_inverse=True)[1].astype(np.float64)
-        labels = {"time": np.where(known, time, np.nan), "event": y.event & known}
-        learnt = table.kept[known[table.kept]]
         self.cox_expert_ = None
-        if self.expert is True or (self.expert == "auto" and suffices(y.take(learnt))):
-            x, present = self._scaling.apply(table.X, table.rows)
-            self.cox_expert_, own = fit_cox_expert(
-                x[learnt],
-                present[learnt],
-                self._scaling.dims,
-                y.take(learnt),
-                table.weight[learnt],
-                ties=self.ties,
-                seed=self._seed,
-            )
-            labels["cox_expert"] = self.cox_expert_.risk(x)
-            labels["cox_expert"][learnt] = own
-        return labels
+        return {"time": np.where(known, time, np.nan), "event": y.event & known}
 
-    def _training_risk(self, table: TrainingTable, labels: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Log-risks of the training rows; the expert's part by models that haven't seen them."""
+    def _fit_cox_expert(
+        self, table: TrainingTable, y: SurvivalTimes, known: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Put the expert, if there is to be one, beside the trained network.
+
+        Returns log-risks of the training rows for the baseline hazard: the expert's by models
+        that haven't seen them, for a network's own are too far apart on rows that it knows.
+        """
+        rows = table.kept if known is None else table.kept[known[table.kept]]
         risk = self._outputs(table.X, table.rows)["risk"].astype(np.float64)
-        if self.cox_expert_ is None:
+        if self.expert is False or (self.expert == "auto" and not suffices(y.take(rows))):
             return risk
-        seen = self.cox_expert_.risk(self._scaling.apply(table.X, table.rows)[0])
-        return risk - seen + labels["cox_expert"]
+        x, present = self._scaling.apply(values_of(table.X), table.rows)
+        expert, own = fit_cox_expert(
+            x[rows],
+            present[rows],
+            self._scaling.dims,
+            y.take(rows),
+            table.weight[rows],
+            ties=self.ties,
+            seed=self._seed,
+        )
+        spread = risk[rows].std()
+        self._network_scale = float(own.std() / spread) if spread > 0 else 1.0
+        self.cox_expert_ = expert
+        risk = expert.risk(x)  # of rows held out for early stopping
+        risk[rows] = own
+        return risk
 
-    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
-        import torch
-
-        data = super()._inputs(X, rows)
-        if self.cox_expert_ is not None:
-            risk = self.cox_expert_.risk(self._scaling.apply(X, rows)[0])
-            data["cox_expert"] = torch.from_numpy(risk).to(data["x"].dtype)
-        return data
+    def _outputs(self, X: np.ndarray | RawRows, rows: pd.Index) -> dict[str, np.ndarray]:
+        out = super()._outputs(X, rows)
+        if self.cox_expert_ is None or "risk" not in out:
+            return out
+        expert = self.cox_expert_.risk(self._scaling.apply(values_of(X), rows)[0])
+        network = self._network_scale * out["risk"].astype(np.float64)
+        return out | {
+            "risk": (expert + network) / 2,
+            "risk_expert": expert,
+            "risk_network": network,
+        }

@@ -211,29 +211,38 @@ class TGMMSearch(TGMMRetrieval):
         DataFrame
             As :meth:`TGMMClassifier.explain` has it. The answer is ``similarity``: the cosine of
             the row's place by one modality alone (``label``) with its place by all that it has;
-            NaN for one that it lacks. Modalities that disagree are worth a look.
+            NaN for one that it lacks, and its change is NaN for a row's only modality.
+            Modalities that disagree are worth a look.
         """
         values, rows = self._checked(X), row_labels(X)
         alone = [self._places(values, rows, [name]) for name in self.modalities_]
-        out = self._outputs(values, rows)
         near = np.stack(alone, axis=1)
-        answers = self._answers({**out, "alone": near})
+        out = self._outputs(values, rows)
+        answers = self._nearness(near, out)
         changes = drop_one(
             values,
             self._scaling.blocks,
             out["present"],
             answers,
-            lambda hidden, kept: self._answers(
-                {**self._outputs(hidden, rows[kept]), "alone": near[kept]}
-            ),
+            {"retrieval": np.full(len(self.modalities_), np.nan)},  # without anything: no place
+            lambda hidden, kept: self._nearness(near[kept], self._outputs(hidden, rows[kept])),
         )
         return tgmm_explanation(rows, self.modalities_, out, answers, changes, self._prompt_tokens)
 
     # -- steps --------------------------------------------------------------------------------
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
-        cosines = np.einsum("nmd,nd->nm", out["alone"], out["place"])
+        # A place is no answer by itself; `explain` compares it with others of its row.
+        return {}
+
+    def _nearness(self, alone: np.ndarray, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
+        cosines = np.einsum("nmd,nd->nm", alone, out["place"])
         return {"retrieval": TaskOutput("similarity", cosines, self.modalities_)}
+
+    def _mean_answers(
+        self, out: Mapping[str, np.ndarray], weight: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return {}  # without anything there is no place to compare
 
     @property
     def _n_features_out(self) -> int:

@@ -83,11 +83,12 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        raw_X = X
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite=False)
-        refuse_infinity(X, raw_X)
-        check_consistent_length(X, y)
-        weight = row_weights(X, np.zeros(len(X)), sample_weight, None)
+        raw_X, table = X, self._start_reading(X)
+        values = validate_data(self, table, dtype=np.float64, ensure_all_finite=False)
+        refuse_infinity(values, table)
+        X = self._finish_reading(raw_X, values)
+        check_consistent_length(values, y)
+        weight = row_weights(values, np.zeros(len(values)), sample_weight, None)
         counted = weight > 0
         y = y[counted] if hasattr(y, "iloc") else np.asarray(y)[counted]
         targets = TaskTargets.of(y, self.event, self.time)
@@ -123,12 +124,14 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
             labels["target"] = targets.codes
         if "prognosis" in self.tasks_:
             heads["prognosis"] = self._prognosis_head
-            labels |= self._prognosis_labels(table, targets.times, targets.followed)
+            labels |= self._prognosis_labels(targets.times, targets.followed)
         self._learn(table, heads, labels)
         if "prognosis" in self.tasks_:
-            followed, risk = targets.followed, self._training_risk(table, labels)
+            followed = targets.followed
+            risk = self._fit_cox_expert(table, targets.times, followed)
             times = targets.times.take(followed)
             self.baseline_ = BaselineHazard.fit(risk[followed], times, table.weight[followed])
+        self._conclude(table)
 
     def _risk(self, X: Any) -> np.ndarray:
         self._require("prognosis")

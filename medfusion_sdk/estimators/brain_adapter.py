@@ -244,7 +244,7 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         self.temperature = temperature
         self.learnable_temperature = learnable_temperature
         self.weight_decay = weight_decay
-        self.learning_rate = learning_rate  # type: ignore[assignment]
+        self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.early_stopping = early_stopping

@@ -39,7 +39,9 @@ class TGMMMultiTask(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMTwoTa
         Names of these columns of y. The one that remains is the diagnosis.
     task_weights : mapping of str to float or None, default=None
         What the loss of a task counts; 1 where nothing else is said. Our decision.
-    token_shapes, d_model, n_heads, fusion, gate : optional
+    token_shapes, encoders, encoder_tuning, encoder_learning_rate : optional
+        As in :class:`TGMMClassifier`. What an encoder that learns makes isn't clipped.
+    d_model, n_heads, fusion, gate : optional
         As in :class:`TGMMClassifier`.
     guidance, guidance_at, n_learned_tokens : optional
         As in :class:`TGMMClassifier`.
@@ -126,13 +128,16 @@ class TGMMMultiTask(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMTwoTa
         time: str = "time",
         task_weights: Mapping[str, float] | None = None,
         token_shapes: Mapping[str, tuple[int, int]] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        encoder_tuning: int | str | Mapping[str, int | str] = "frozen",
+        encoder_learning_rate: float = 1e-5,
         d_model: int = 64,
         n_heads: int = 4,
         fusion: str = "mffm",
         gate: str = "softmax",
         guidance: str = "learned",
         guidance_at: str = "readout",
-        n_learned_tokens: int = 8,
+        n_learned_tokens: int = 4,
         prompts: str | Mapping[str, str] | None = None,
         prompt_encoder: str | PathLike[str] = "minilm",
         prognosis_loss: str = "cox",
@@ -141,11 +146,11 @@ class TGMMMultiTask(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMTwoTa
         expert: bool | str = "auto",
         dropout: float = 0.1,
         modality_dropout: float = 0.2,
-        alpha: float = 0.1,
+        alpha: float = 3.0,
         scaling: str | Mapping[str, str] = "auto",
         clip: float | None = 3.0,
-        learning_rate: float = 3e-3,
-        max_epochs: int = 100,
+        learning_rate: float = 1e-2,
+        max_epochs: int = 60,
         batch_size: int | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
@@ -162,6 +167,9 @@ class TGMMMultiTask(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMTwoTa
         self.time = time
         self.task_weights = task_weights
         self.token_shapes = token_shapes
+        self.encoders = encoders
+        self.encoder_tuning = encoder_tuning
+        self.encoder_learning_rate = encoder_learning_rate
         self.d_model = d_model
         self.n_heads = n_heads
         self.fusion = fusion

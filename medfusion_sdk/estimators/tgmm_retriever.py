@@ -83,12 +83,17 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         L2 penalty as in :class:`SmallMultimodalClassifier`.
     scaling : str or mapping, default="auto"
         As in :class:`SmallMultimodalClassifier`.
-    learning_rate : float, default=0.0001
-        Of Adam, lowered to zero by a cosine.
-    max_epochs : int, default=20
-        Passes over the rows.
-    batch_size, early_stopping, validation_fraction, n_iter_no_change : optional
-        As in :class:`TGMMClassifier`. A row has the other rows of its batch to be told from.
+    clip : float or None, default=3.0
+        As in :class:`TGMMClassifier`.
+    learning_rate : float or "auto", default="auto"
+        Of Adam, lowered to zero by a cosine. "auto": below 2,000 rows, from the aligned start,
+        3e-5, which hardly leaves it; else 3e-4.
+    max_epochs : int or "auto", default="auto"
+        Passes over the rows. "auto" is 20 where the rate is 3e-5, else 60.
+    batch_size : int or "auto", default="auto"
+        Rows that a row has to be told from in a step. "auto": all below 2,000 rows, else 256.
+    early_stopping, validation_fraction, n_iter_no_change : optional
+        As in :class:`TGMMClassifier`.
     warm_start, dtype, device, random_state, verbose : optional
         As in :class:`TGMMClassifier`.
 
@@ -153,8 +158,9 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         modality_dropout: float = 0.2,
         alpha: float = 0.1,
         scaling: str | Mapping[str, str] = "auto",
-        learning_rate: float = 1e-4,
-        max_epochs: int = 20,
+        clip: float | None = 3.0,
+        learning_rate: float | str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
@@ -186,6 +192,7 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         self.modality_dropout = modality_dropout
         self.alpha = alpha
         self.scaling = scaling
+        self.clip = clip
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.batch_size = batch_size

@@ -27,16 +27,18 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
     turns risks into survival curves.
 
     On hundreds of patients most of what can be learnt is linear. So, by default, a ridge Cox model
-    of each modality stands beside the network: their log-risks are weighed by what they say of
-    patients whom they haven't seen, and the network adds to the sum. That is ours;
-    ``expert=False`` is the published method.
+    of each modality stands beside the network: the modalities' log-risks are weighed by what they
+    say of patients whom they haven't seen, and averaged with the network's, brought to the same
+    spread. That is ours; ``expert=False`` is the published method.
 
     Parameters
     ----------
     modalities : "auto" or mapping, default="auto"
         How columns group into modalities; "auto" groups by the text before the first ``__``.
         Their order is of no matter.
-    token_shapes, d_model, n_heads, fusion, gate : optional
+    token_shapes, encoders, encoder_tuning, encoder_learning_rate : optional
+        As in :class:`TGMMClassifier`. What an encoder that learns makes isn't clipped.
+    d_model, n_heads, fusion, gate : optional
         As in :class:`TGMMClassifier`.
     guidance, guidance_at, n_learned_tokens, prompts, prompt_encoder : optional
         As in :class:`TGMMClassifier`; what is asked is "What is the risk of the event for this
@@ -121,6 +123,9 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
         modalities: str | Mapping[str, Any] = "auto",
         *,
         token_shapes: Mapping[str, tuple[int, int]] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        encoder_tuning: int | str | Mapping[str, int | str] = "frozen",
+        encoder_learning_rate: float = 1e-5,
         d_model: int = 64,
         n_heads: int = 4,
         fusion: str = "mffm",
@@ -153,6 +158,9 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
     ) -> None:
         self.modalities = modalities
         self.token_shapes = token_shapes
+        self.encoders = encoders
+        self.encoder_tuning = encoder_tuning
+        self.encoder_learning_rate = encoder_learning_rate
         self.d_model = d_model
         self.n_heads = n_heads
         self.fusion = fusion
@@ -185,16 +193,19 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**TGMMPrognosis._allowed}
 
-    def _validate_fit(self, X: Any) -> np.ndarray:
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False)
-        refuse_infinity(values, X)
-        return values
+    def _validate_fit(self, X: Any) -> Any:
+        table = self._start_reading(X)
+        values = validate_data(self, table, dtype=np.float64, ensure_all_finite=False)
+        refuse_infinity(values, table)
+        return self._finish_reading(X, values)
 
     def _fit_table(self, table: TrainingTable) -> np.ndarray:
         self._read_table(table)
-        labels = self._prognosis_labels(table, table.targets)
+        labels = self._prognosis_labels(table.targets)
         self._learn(table, {"prognosis": self._prognosis_head}, labels)
-        return self._training_risk(table, labels)
+        risk = self._fit_cox_expert(table, table.targets)
+        self._conclude(table)
+        return risk
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         return {"prognosis": TaskOutput("log_risk", out["risk"][:, None], ["log_risk"])}

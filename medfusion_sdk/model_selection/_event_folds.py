@@ -74,6 +74,7 @@ class EventStratifiedKFold(DealtKFold):
         MedFusionWarning
             Fewer groups than folds have an event.
         """
+        y = y.original if isinstance(y, SurvivalTimes) else y
         yield from super().split(X, y, groups)
 
     def _read(self, y: Any, groups: Any) -> tuple[pd.DataFrame, np.ndarray]:

@@ -131,8 +131,7 @@ class PrognosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            With ``time``, NaN where unknown, and ``event``. And, where there is an expert,
-            ``cox_expert`` (B,): log-risks that the head adds to.
+            With ``time``, NaN where unknown, and ``event``.
         present : Tensor of shape (B, M), bool
             Not needed.
         weight : Tensor of shape (B,)
@@ -148,7 +147,7 @@ class PrognosisHead(Head):
         known = ~batch["time"].isnan()
         if not known.any():
             return 0.0 * vector.sum()
-        risk = self._log_risk(vector, batch)[known]
+        risk = self.risk(vector[known])[:, 0]
         time, event = batch["time"][known], batch["event"][known]
         return prognosis_loss(risk, time, event, weight[known], **self.how)  # type: ignore[arg-type]
 
@@ -167,11 +166,7 @@ class PrognosisHead(Head):
         dict of Tensor
             ``risk``, of shape (B,).
         """
-        return {"risk": self._log_risk(vector, batch)}
-
-    def _log_risk(self, vector: Tensor, batch: Batch) -> Tensor:
-        risk = self.risk(vector)[:, 0]
-        return risk + batch["cox_expert"] if "cox_expert" in batch else risk
+        return {"risk": self.risk(vector)[:, 0]}
 
 
 # By the name of the task.

@@ -20,6 +20,10 @@ MEAN = np.array([29.110628, 28.076836, 29.096405])
 STD = np.array([47.989223, 46.456997, 47.20083])
 
 
+class User:
+    """Whoever borrows."""
+
+
 def grey_levels(clip):
     """Undo the authors' scaling: (frames, H, W, 3)."""
     return clip.transpose(1, 2, 3, 0) * STD + MEAN
@@ -63,4 +67,4 @@ def test_missing_torchvision_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "echo.pt").write_bytes(b"any")
     source = find_video_source("echo-prime", tmp_path / "echo.pt")
     with pytest.raises(MissingDependencyError, match=r"medfusion-sdk\[echo\]"):
-        borrow_video_backbone(source, source, torch.device("cpu"), torch.float32)
+        borrow_video_backbone(User(), source, torch.device("cpu"), torch.float32)

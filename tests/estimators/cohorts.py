@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medfusion_sdk import AdaCoMedClassifier, SmallMultimodalClassifier
+from medfusion_sdk import AdaCoMedClassifier, SmallMultimodalClassifier, TGMMClassifier
 from medfusion_sdk.datasets import make_multimodal_cohort
 
 MODALITIES = ("ecg", "note", "labs")
@@ -27,6 +27,11 @@ def adacomed(**parameters):
     quick = {"max_epochs": 5, "hidden_dim": 8, "n_heads": 2, "random_state": 0}
     first_stage = {"small_model": small(max_epochs=max(5, parameters.get("max_epochs", 5)))}
     return AdaCoMedClassifier(**first_stage | quick | parameters)
+
+
+def tgmm(**parameters):
+    quick = {"max_epochs": 5, "d_model": 8, "n_heads": 2, "random_state": 0}
+    return TGMMClassifier(**quick | parameters)
 
 
 def quantity(table, name):

@@ -15,6 +15,8 @@ from medfusion_sdk import (
     BrainAdapterClassifier,
     DualAdapterClassifier,
     SmallMultimodalClassifier,
+    TGMMClassifier,
+    TGMMMultiTask,
     TGMMRetriever,
 )
 
@@ -24,6 +26,8 @@ ESTIMATORS = [
     SmallMultimodalClassifier(max_epochs=10),
     AdaCoMedClassifier(max_epochs=10),
     DualAdapterClassifier(backbone="standin-text"),
+    TGMMClassifier(max_epochs=10, d_model=16),
+    TGMMMultiTask(max_epochs=10, d_model=16),
     BrainAdapterClassifier(text_encoder="standin-text", proj_dim=64, learning_rate=5e-3),
     TGMMRetriever(max_epochs=5, d_model=16),
 ]

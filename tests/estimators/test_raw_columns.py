@@ -18,10 +18,13 @@ from medfusion_sdk import (
     SignalEncoder,
     TextEncoder,
     TGMMClassifier,
+    TGMMMultiTask,
+    TGMMSurvival,
     load_estimator,
     make_modality_transformer,
     save_estimator,
 )
+from medfusion_sdk.estimators import _raw_columns
 from medfusion_sdk.exceptions import (
     BackboneMismatchError,
     CellError,
@@ -131,7 +134,9 @@ def test_encoders_without_a_transformer_stay_frozen(cohort):
 
 def test_training_moves_the_encoder_from_where_the_frozen_one_is(cohort):
     X, y = cohort
-    slow, fast = (make(1, encoder_learning_rate=rate).fit(X, y) for rate in (1e-12, 1e-3))
+    slow, fast = (
+        make(1, encoder_learning_rate=rate, clip=None).fit(X, y) for rate in (1e-12, 1e-3)
+    )
     names = [name for name in fast.state_ if name.startswith("encoders.") and "weight" in name]
     moved = [np.abs(fast.state_[name] - slow.state_[name]).max() for name in names]
     assert min(moved) > 1e-4
@@ -240,6 +245,16 @@ def test_rows_of_weight_zero_are_as_good_as_removed(cohort):
         np.testing.assert_array_equal(weighted.state_[name], values)
 
 
+def test_images_that_would_be_too_much_are_read_batch_by_batch_to_the_same_end(cohort, monkeypatch):
+    X, y = cohort
+    whole = make(1).fit(X, y)
+    monkeypatch.setattr(_raw_columns, "_AT_ONCE", 1000)
+    lazy = make(1).fit(X, y)
+    for name, values in whole.state_.items():
+        np.testing.assert_array_equal(lazy.state_[name], values)
+    np.testing.assert_array_equal(lazy.predict_proba(X), whole.predict_proba(X))
+
+
 def test_search_over_what_learns_runs_and_early_stopping_holds_rows_out(cohort):
     X, y = cohort
     search = GridSearchCV(make(), {"encoder_tuning": ["frozen", 1]}, cv=2).fit(X, y)
@@ -309,3 +324,41 @@ def test_tables_that_do_not_fit_are_refused(cohort):
     model = make().fit(X, y)
     with pytest.raises(ValueError, match="feature names"):
         model.predict(X.rename(columns={"labs__k": "labs__na"}))
+
+
+# -- a prognosis -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tuning", ["frozen", 1])
+def test_survival_reads_raw_columns_too(cohort, tuning):
+    X, risk = cohort
+    rng = np.random.default_rng(1)
+    y = pd.DataFrame({"event": rng.random(40) < 0.7, "time": rng.exponential(2.0 - risk) + 0.1})
+    model = TGMMSurvival(
+        encoders=make().encoders,
+        encoder_tuning=tuning,
+        encoder_learning_rate=1e-3,
+        max_epochs=2,
+        random_state=0,
+    ).fit(X, y)
+    curves = model.predict_survival_function(X, return_array=True)
+    assert curves.shape[0] == 40
+    assert model.tuned_ == ({} if tuning == "frozen" else {"note": 1, "cxr": 1})
+    single = [model.predict(X.iloc[[i]])[0] for i in (0, 3, 5)]
+    np.testing.assert_allclose(single, model.predict(X)[[0, 3, 5]], atol=1e-5)
+
+
+def test_both_tasks_at_once_read_raw_columns_too(cohort):
+    X, risk = cohort
+    rng = np.random.default_rng(1)
+    y = pd.DataFrame({"hf": risk.astype(float), "event": rng.random(40) < 0.7})
+    y["time"] = rng.exponential(2.0 - risk) + 0.1
+    y.loc[:9, "hf"] = np.nan
+    model = TGMMMultiTask(
+        encoders=make().encoders, encoder_tuning={"note": "lora"}, max_epochs=2, random_state=0
+    ).fit(X, y)
+    assert model.tuned_ == {"note": "lora"}
+    answers = model.predict(X)
+    np.testing.assert_allclose(
+        model.predict(X.iloc[[3]])["log_risk"], answers["log_risk"].iloc[[3]], atol=1e-5
+    )

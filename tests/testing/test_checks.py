@@ -9,7 +9,12 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from medfusion_sdk import AdaCoMedClassifier, AMFNClassifier, SmallMultimodalClassifier
+from medfusion_sdk import (
+    AdaCoMedClassifier,
+    AMFNClassifier,
+    SmallMultimodalClassifier,
+    TGMMClassifier,
+)
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.testing import check_multimodal_estimator, multimodal_checks
 from tests.testing import toys
@@ -26,7 +31,9 @@ OURS = (
         attention="concat",
         similarity_scope="sample",
     ),
+    TGMMClassifier(max_epochs=8, d_model=16),
 )
+NAMES = ["amfn", "small", "adacomed", "adacomed-trained", "tgmm"]
 BROKEN = {
     "check_absent_block_ignores_its_zero_point": (toys.FillsWithZero, "zero point"),
     "check_absent_block_ignores_other_rows": (toys.FillsWithTableMean, "notes of other rows"),
@@ -77,7 +84,9 @@ def _threads_given_back():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("estimator", OURS, ids=["amfn", "small", "adacomed", "adacomed-trained"])
+@pytest.mark.parametrize(
+    "estimator", OURS, ids=["amfn", "small", "adacomed", "adacomed-trained", "tgmm"]
+)
 @pytest.mark.parametrize("name", CHECKS)
 def test_our_estimator_passes_check(name, estimator):
     if name == "check_small_model_is_frozen" and not hasattr(estimator, "small_model"):
