@@ -24,13 +24,13 @@ from medfusion_sdk.readers.volume import read_volume
 N_TRAIN, N_TEST, SEEDS = 64, 200, 3
 REFERENCE = "pooled voxels and report, logistic regression"
 ADAPTED = {
-    "stand-in, image alone": {"inputs": "image"},
-    "stand-in, text alone": {"inputs": "text"},
-    "stand-in, both, no contrastive loss": {"contrastive_weight": 0.0},
-    "stand-in, both, a tenth of it (default)": {},
-    "stand-in, both, all of it": {"contrastive_weight": 1.0},
-    "stand-in, both, decoupled": {"contrastive": "decoupled"},
-    "stand-in, both, fixed projections": {"train_mode": "fpm"},
+    "Brain-Adapter on the stand-in, volume alone": {"inputs": "image"},
+    "Brain-Adapter, report alone": {"inputs": "text"},
+    "Brain-Adapter on the stand-in, both, no contrastive loss": {"contrastive_weight": 0.0},
+    "Brain-Adapter on the stand-in, both, a tenth of it (default)": {},
+    "Brain-Adapter on the stand-in, both, all of it": {"contrastive_weight": 1.0},
+    "Brain-Adapter on the stand-in, both, decoupled": {"contrastive": "decoupled"},
+    "Brain-Adapter on the stand-in, both, fixed projections": {"train_mode": "fpm"},
 }
 
 
