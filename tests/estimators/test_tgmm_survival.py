@@ -338,9 +338,15 @@ def test_held_out_rows_have_their_share_of_events():
 def test_explain_tells_gates_and_what_each_modality_adds(data, fitted):
     X, _ = data
     table = fitted.explain(X)
-    assert set(table["quantity"]) == {"gate", "attention", "prompt", "log_risk", "drop_one"}
-    risk = table[table["quantity"] == "log_risk"].set_index("row")["value"]
-    np.testing.assert_allclose(risk[X.index], fitted.predict(X))
+    parts = ["log_risk_expert", "log_risk_network"]
+    told = {"gate", "attention", "prompt", "log_risk", "drop_one", *parts}
+    assert set(table["quantity"]) == told
+    risk = {name: table[table["quantity"] == name].set_index("row")["value"] for name in told}
+    np.testing.assert_allclose(risk["log_risk"][X.index], fitted.predict(X))
+    made_of = np.column_stack([np.ones(len(X)), *(risk[name] for name in parts)])
+    weights, *_ = np.linalg.lstsq(made_of, risk["log_risk"], rcond=None)
+    np.testing.assert_allclose(made_of @ weights, risk["log_risk"], atol=1e-6)
+    assert (weights[1:] > 0).all()
     gates = table[table["quantity"] == "gate"].groupby("row")["value"].sum()
     np.testing.assert_allclose(gates, 1.0)
     without = X.copy()
