@@ -260,6 +260,8 @@ def table(scores: dict[str, np.ndarray], relevant: dict[str, np.ndarray], groups
         if name == "Recall@5":
             columns["gain over CCA"] = [
                 f"{r.difference:+.3f} [{r.difference_low:+.3f}, {r.difference_high:+.3f}]"
+                if np.isfinite(r.difference)
+                else ""
                 for r in rows.itertuples()
             ]
     return pd.DataFrame(columns, index=list(scores))
