@@ -41,13 +41,16 @@ class ResidualCNN(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (B, n_channels, H, W) or (B, n_channels, D, H, W)
-            Images or volumes.
+            Images or volumes: whole numbers up to 255, or fractions from 0 to 1.
 
         Returns
         -------
         Tensor of shape (B, width)
             One vector per row; none is negative.
         """
+        black_to_white = 1.0 if x.is_floating_point() else 255.0
+        # Pixels spread about a quarter around the middle.
+        x = (x.to(self.linear.weight.dtype) / black_to_white - 0.5) * 4.0
         for block in self.blocks:
             x = block(x)
         return relu(self.linear(x.flatten(2).mean(dim=2)))
