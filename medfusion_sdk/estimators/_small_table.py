@@ -142,7 +142,7 @@ class SmallTable(BlockClassifier):
     def _tensors(
         self, x: np.ndarray, present: np.ndarray, raw: dict[int, Any], dtype: Any
     ) -> dict[str, Any]:
-        from medfusion_sdk.nn.small import raw_name
+        from medfusion_sdk.nn.small_encoders import raw_name
 
         return to_tensors(x, present, dtype) | {
             raw_name(m): part.to(dtype) if self._is_series(m) else part for m, part in raw.items()
