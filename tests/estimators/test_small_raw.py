@@ -21,7 +21,6 @@ from medfusion_sdk.datasets import (
     load_ptbxl,
     make_icu_cohort,
     make_multimodal_cohort,
-    make_volume_cohort,
 )
 from medfusion_sdk.estimators import _small_cells
 from medfusion_sdk.estimators._column_kinds import find_kind
@@ -364,9 +363,14 @@ def test_images_alone_beat_chance():
 
 
 def test_volumes_alone_beat_chance():
-    cohort = make_volume_cohort(160, random_state=0)
-    y = (cohort.target == np.unique(cohort.target)[0]).astype(int)
-    assert halves(cohort.data, y, "mri") > 0.7
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100)
+    volumes = [rng.random((12, 12, 12), dtype=np.float32) for _ in y]
+    for volume, label in zip(volumes, y, strict=True):  # a plate that lies or stands, anywhere
+        at = rng.integers(0, 10)
+        place = (slice(None), slice(None), slice(at, at + 2))[:: 1 if label else -1]
+        volume[place] += 0.5
+    assert halves(pd.DataFrame({"scan": volumes}), y, "scan", max_epochs=8) > 0.85
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -375,6 +379,6 @@ def test_every_fusion_learns_real_ecgs_and_reports(fusion):
     X = ptbxl.data[["ecg", "report", "age"]]
     train = np.arange(len(X)) % 3 > 0
     model = SmallMultimodalClassifier(
-        fusion=fusion, embed_size=32, series_steps=64, max_epochs=8, random_state=0
+        fusion=fusion, embed_size=32, series_steps=64, max_epochs=20, random_state=0
     ).fit(X[train], ptbxl.target[train])
     assert macro_auroc(ptbxl.target[~train], model.predict_proba(X[~train])) > 0.65
