@@ -53,7 +53,7 @@ _STRATEGY_PARAMS = ("alpha", "temperature", "sigma", "threshold", "slope")
 
 # What AdaCoMed's own parameters may be.
 COLLABORATION: Mapping[str, Allowed] = {
-    "small_model": InstanceOf(SmallMultimodalClassifier) | OneOf("precomputed", None),
+    "small": InstanceOf(SmallMultimodalClassifier) | OneOf("precomputed", None),
     "large_modalities": ListOf(InstanceOf(str)) | NONE,
     "small_modalities": ListOf(InstanceOf(str)) | NONE,
     "hidden_dim": Whole(least=1),
@@ -94,10 +94,9 @@ def check_collaboration(estimator: Any) -> None:
         raise ParameterError(
             f"n_heads={estimator.n_heads} doesn't divide hidden_dim={estimator.hidden_dim}."
         )
-    if isinstance(estimator.small_model, str) and not estimator.freeze_small:
+    if isinstance(estimator.small, str) and not estimator.freeze_small:
         raise ParameterError(
-            f"freeze_small=False needs a small model to train; small_model="
-            f"{estimator.small_model!r} has none."
+            f"freeze_small=False needs a small model to train; small={estimator.small!r} has none."
         )
     threshold = dict(estimator.strategy_params or {}).get("threshold", 0.5)
     if estimator.strategy == "threshold" and not 0 < threshold < 1:
@@ -184,7 +183,7 @@ def make_network(estimator: Any, dims: list[int], n_rows: float | None = None) -
         collaboration,
         proj_dim=a["proj_dim"],
         share_head=a["share_head"],
-        small_encoder=None if a["freeze_small"] else _small_encoder(estimator.small_model_),
+        small_encoder=None if a["freeze_small"] else _small_encoder(estimator.small_),
         match_norm=a["match_norm"],
         bank_size=a["bank_size"],
         multilabel=a["multilabel"],

@@ -143,16 +143,16 @@ def fit_small_path(
         If a precomputed embedding isn't one modality.
     """
     rows = has_any(table.X, blocks)
-    if isinstance(estimator.small_model, str):
+    if isinstance(estimator.small, str):
         if estimator.small_modalities is None or len(blocks) != 1:
             raise ParameterError(
-                'small_model="precomputed" needs small_modalities=[name], the one modality that '
+                'small="precomputed" needs small_modalities=[name], the one modality that '
                 f"holds e_small; got {estimator.small_modalities!r}."
             )
         X, weight = table.X[rows], table.weight[rows]
         scaling = BlockScaling.fit(X, weight, feature_names=None, modalities=blocks, scaling="none")
         return SmallPath(blocks, scaling=scaling)
-    given = estimator.small_model
+    given = estimator.small
     model = SmallMultimodalClassifier() if given is None else clone(given)
     path = SmallPath(blocks, model)
     model.set_params(modalities=path.positions)

@@ -63,7 +63,7 @@ class AdaCoMedClassifier(BlockClassifier):
     ----------
     modalities : "auto" or mapping, default="auto"
         How columns group into modalities; "auto" groups by the text before the first ``__``.
-    small_model : SmallMultimodalClassifier, "precomputed" or None, default=None
+    small : SmallMultimodalClassifier, "precomputed" or None, default=None
         Pretrained on the same rows before the collaboration. None takes a
         :class:`SmallMultimodalClassifier` with its defaults and this estimator's `random_state`,
         `scaling`, `dtype`, `device`, `batch_size` and `max_epochs`. "precomputed": the modality of
@@ -136,7 +136,7 @@ class AdaCoMedClassifier(BlockClassifier):
         Names of the classes or labels.
     modalities_ : list of str
         Names of the large path's modalities.
-    small_model_ : SmallMultimodalClassifier or None
+    small_ : SmallMultimodalClassifier or None
         The pretrained small model.
     state_ : dict of str to ndarray
         Trained weights, the small model's apart.
@@ -172,7 +172,7 @@ class AdaCoMedClassifier(BlockClassifier):
         self,
         modalities: str | Mapping[str, Any] = "auto",
         *,
-        small_model: Any = None,
+        small: Any = None,
         large_modalities: Sequence[str] | None = None,
         small_modalities: Sequence[str] | None = None,
         hidden_dim: int = 64,
@@ -211,7 +211,7 @@ class AdaCoMedClassifier(BlockClassifier):
         verbose: int = 0,
     ) -> None:
         self.modalities = modalities
-        self.small_model = small_model
+        self.small = small
         self.large_modalities = large_modalities
         self.small_modalities = small_modalities
         self.hidden_dim = hidden_dim
@@ -271,7 +271,7 @@ class AdaCoMedClassifier(BlockClassifier):
         presence_mask(table.X, large | small, table.rows)
         learning = table.take(table.kept)
         self._small = fit_small_path(self, learning, small)
-        self.small_model_ = self._small.model
+        self.small_ = self._small.model
         has_large = has_any(learning.X, large)
         self._scaling = BlockScaling.fit(
             learning.X[has_large],
@@ -314,8 +314,8 @@ class AdaCoMedClassifier(BlockClassifier):
             self._spans = RowSpans(x, present, self._scaling.dims)
             inputs = self._spans.project(x)
             network = seeded_module(partial(build, self._spans.dims), self._seed, dtype)
-            if self.small_model_ is not None and self.init_head_from_small:
-                start_head(network, self.small_model_, table.targets.classes)
+            if self.small_ is not None and self.init_head_from_small:
+                start_head(network, self.small_, table.targets.classes)
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
         network.measure_norm(data, torch.from_numpy(table.weight).to(dtype))
@@ -369,7 +369,7 @@ class AdaCoMedClassifier(BlockClassifier):
         if self.architecture_["freeze_small"]:
             inputs["e_small"] = torch.from_numpy(self._small.embed(X, has_small)).to(dtype)
         else:
-            scaling = self.small_model_._scaling
+            scaling = self.small_._scaling
             x, present = apply_where(scaling, X[:, self._small.columns], has_small)
             small = to_tensors(x, present, dtype)
             inputs |= {"small_x": small["x"], "small_present": small["present"]}
