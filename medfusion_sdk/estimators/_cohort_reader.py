@@ -129,15 +129,15 @@ class CohortReader:
         return CohortRows(frame, values, cells, _has_cells(cells, self.small_modalities))
 
 
-def check_cohort_table(X: Any, columns: Sequence[str] | None = None) -> None:
+def check_cohort_table(X: Any, columns: Sequence[str] = ()) -> None:
     """Refuse what isn't a cohort table, or lacks a column of the fit.
 
     Parameters
     ----------
     X : object
         As the user gave it.
-    columns : sequence of str or None
-        Those of the fit; None in a fit.
+    columns : sequence of str
+        Those of the fit; none in a fit.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def check_cohort_table(X: Any, columns: Sequence[str] | None = None) -> None:
         )
     if unnamed := [column for column in X.columns if not isinstance(column, str)]:
         raise ModalityError(f"columns of a cohort table need text as names, found {unnamed[0]!r}.")
-    if absent := [column for column in columns or () if column not in X.columns]:
+    if absent := [column for column in columns if column not in X.columns]:
         raise ModalityError(
             f"the table lacks the columns {absent} of the fit; where a modality wasn't taken of "
             "anyone, give its column with None in each row."
@@ -199,4 +199,16 @@ def _has_cells(cells: pd.DataFrame, modalities: str | Mapping[str, Any]) -> np.n
     """Rows with a cell in one of the columns that the small model takes."""
     names = [str(column) for column in cells.columns]
     read = np.concatenate(list(group_blocks(names, len(names), modalities).values()))
-    return cells.iloc[:, read].notna().any(axis=1).to_numpy()
+    there = cells.iloc[:, read].notna().to_numpy()
+    for k, column in enumerate(read):
+        if not pd.api.types.is_numeric_dtype(cells.dtypes.iloc[column]):
+            there[:, k] &= [not _nothing_observed(cell) for cell in cells.iloc[:, column]]
+    return there.any(axis=1)
+
+
+def _nothing_observed(cell: Any) -> bool:
+    """Tell whether a cell is a series of nothing but NaN."""
+    if not isinstance(cell, np.ndarray) or cell.dtype.kind != "f" or not cell.size:
+        return False
+    # Most cells show by their first value that they aren't.
+    return bool(np.isnan(cell.flat[0])) and bool(np.isnan(cell).all())
