@@ -7,89 +7,41 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.estimator_checks import check_no_attributes_set_in_init
 
 from medfusion_sdk import (
     AdaCoMedClassifier,
-    EmbeddingCache,
-    SignalEncoder,
     SkipMissing,
     SmallMultimodalClassifier,
-    TextEncoder,
-    load_estimator,
     make_modality_transformer,
-    save_estimator,
 )
 from medfusion_sdk.exceptions import MedFusionError, ModalityError
-from medfusion_sdk.model_selection import compare
+from tests.estimators.adacomed_cohorts import (
+    LABS,
+    QUICK,
+    adacomed,
+    assert_same_state,
+    blocks,
+    labs,
+    raw_cohort,
+    small,
+)
 from tests.estimators.cohorts import quantity
-
-QUICK = {"max_epochs": 5, "hidden_dim": 8, "n_heads": 2, "random_state": 0}
-LABS = ["k", "crp"]
 
 
 @pytest.fixture(scope="module")
 def cohort():
-    """48 patients with ECG, note and labs; some lack a cell or two."""
-    rng = np.random.default_rng(0)
-    y = np.arange(48) % 2
-    words = np.array(["sinus rhythm no change", "acute st elevation"])
-    X = pd.DataFrame(
-        {
-            "ecg": [*rng.normal(size=(48, 2, 120)).astype(np.float32)],
-            "note": [f"{words[k]} case {i % 7}" for i, k in enumerate(y)],
-            "k": rng.normal(y),
-            "crp": rng.normal(size=48),
-        },
-        index=[f"p{i}" for i in range(48)],
-    )
-    X["note"] = X["note"].astype(object)
-    X.loc[["p3", "p10"], "note"] = None
-    X.at["p4", "ecg"] = None
-    X.loc[["p5", "p11", "p20"], LABS] = np.nan  # nothing for the small path
-    X.at["p6", "ecg"] = None
-    X.loc["p6", "note"] = None  # nothing for the large path
-    return X, np.array(["healthy", "ill"])[y]
-
-
-def blocks(cache=None, **others):
-    entries = {
-        "ecg": (SignalEncoder(n_features=84), "ecg"),
-        "note": (TextEncoder("standin-text", dtype="float32"), "note"),
-    }
-    return make_modality_transformer(**entries | others, cache=cache)
-
-
-def labs():
-    return make_modality_transformer(labs=(StandardScaler(), LABS))
-
-
-def small(**parameters):
-    quick = {"max_epochs": 5, "embed_size": 8, "random_state": 0}
-    return SmallMultimodalClassifier(**quick | parameters)
-
-
-def adacomed(**changed):
-    parts = {"large": blocks(), "small": make_pipeline(labs(), small())}
-    return AdaCoMedClassifier(**parts | QUICK | changed)
+    return raw_cohort()
 
 
 @pytest.fixture(scope="module")
 def fitted(cohort):
     return adacomed().fit(*cohort)
-
-
-def assert_same_state(left, right):
-    assert left.keys() == right.keys()
-    for name, array in left.items():
-        np.testing.assert_array_equal(right[name], array, err_msg=name)
 
 
 # -- what is learnt ------------------------------------------------------------------------------
@@ -327,119 +279,6 @@ def test_refit_on_blocks_forgets_the_cohort(cohort):
     assert model.large_ is None
     assert list(model.feature_names_in_) == list(values.columns)
     assert model.predict(values).shape == (47,)
-
-
-# -- scikit-learn --------------------------------------------------------------------------------
-
-
-def test_nested_parameters_are_reached_and_cloned():
-    model = adacomed().set_params(
-        large__note__max_length=16, small__smallmultimodalclassifier__embed_size=4
-    )
-    copy = clone(model)
-    assert copy.get_params()["large__note__max_length"] == 16
-    assert copy.small[-1].embed_size == 4
-    check_no_attributes_set_in_init("AdaCoMedClassifier", AdaCoMedClassifier())
-
-
-def test_diagram_shows_both_paths():
-    html = adacomed()._repr_html_()
-    assert "SignalEncoder" in html
-    assert "SmallMultimodalClassifier" in html
-
-
-def counted(monkeypatch):
-    """Items that encoders compute, as against those that the cache has."""
-    encoded = []
-    for encoder in (SignalEncoder, TextEncoder):
-        own = encoder._encode
-
-        def count(self, cells, run, own=own):
-            encoded.extend(type(self).__name__ for _ in cells)
-            return own(self, cells, run)
-
-        monkeypatch.setattr(encoder, "_encode", count)
-    return encoded
-
-
-def test_refits_encode_nothing(cohort, tmp_path, monkeypatch):
-    X, y = cohort
-    encoded = counted(monkeypatch)
-    with EmbeddingCache(tmp_path) as cache:
-        model = adacomed(large=blocks(cache)).fit(X, y)
-        n_items = cache.stats().items
-        assert len(encoded) == n_items > 0
-        model.set_params(strategy="inverse").fit(X.iloc[::-1], y[::-1])
-        model.predict_proba(X.iloc[:9])
-        assert len(encoded) == n_items
-        assert cache.stats().misses == n_items
-
-
-def test_grid_over_both_paths_encodes_each_item_once(cohort, tmp_path, monkeypatch):
-    X, y = cohort
-    encoded = counted(monkeypatch)
-    grid = {
-        "small__smallmultimodalclassifier__embed_size": [4, 8],
-        "strategy": ["gaussian", "inverse"],
-    }
-    with EmbeddingCache(tmp_path) as cache:
-        search = GridSearchCV(adacomed(large=blocks(cache), max_epochs=2), grid, cv=2).fit(X, y)
-        assert len(encoded) == cache.stats().items
-    assert search.best_estimator_.small_[-1].embed_size in (4, 8)
-    assert search.cv_results_["mean_test_score"].shape == (4,)
-
-
-def test_grid_ablates_a_modality(cohort, tmp_path):
-    X, y = cohort
-    X, y = X.drop(index="p4"), y[X.index != "p4"]
-    grid = {"large__note": ["drop", TextEncoder("standin-text", dtype="float32", cache=tmp_path)]}
-    search = GridSearchCV(adacomed(max_epochs=2), grid, cv=2, refit=False).fit(X, y)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-
-
-def test_pipeline_cross_validation_and_compare_take_the_cohort_table(cohort):
-    X, y = cohort
-    proba = cross_val_predict(
-        Pipeline([("fuse", adacomed(max_epochs=2))]), X, y, cv=2, method="predict_proba"
-    )
-    assert proba.shape == (48, 2)
-    plain = make_pipeline(labs(), SimpleImputer(), LogisticRegression())
-    table = compare({"AdaCoMed": adacomed(max_epochs=2), "labs": plain}, X, y, cv=2)
-    assert "AdaCoMed" in str(table)
-
-
-# -- storage -------------------------------------------------------------------------------------
-
-
-def test_pickle_has_neither_encoder_weights_nor_rows(cohort, fitted):
-    X, _ = cohort
-    stored = pickle.dumps(fitted)
-    own = sum(a.nbytes for a in [*fitted.state_.values(), *fitted.small_[-1].state_.values()])
-    assert len(stored) < own + 60_000
-    assert b"st elevation" not in stored
-    loaded = pickle.loads(stored)
-    assert loaded._cohort.large is loaded.large_
-    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
-
-
-def test_saved_and_loaded_model_predicts_the_same_bits(cohort, fitted, tmp_path):
-    X, _ = cohort
-    save_estimator(fitted, tmp_path / "model")
-    loaded = load_estimator(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
-    pd.testing.assert_frame_equal(loaded.explain(X), fitted.explain(X))
-    assert loaded._cohort.large is loaded.large_
-
-
-def test_skops_stores_the_model(cohort, fitted):
-    import skops.io as sio
-
-    X, _ = cohort
-    stored = sio.dumps(fitted)
-    trusted = sio.get_untrusted_types(data=stored)
-    assert all(name.startswith(("medfusion_sdk.", "sklearn.")) for name in trusted), trusted
-    loaded = sio.loads(stored, trusted=trusted)
-    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
 
 
 # -- errors --------------------------------------------------------------------------------------
