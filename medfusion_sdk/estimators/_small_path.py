@@ -223,7 +223,9 @@ def _start_model(estimator: Any, blocks: dict[str, np.ndarray]) -> Any:
     if model.random_state is None:
         model.set_params(random_state=estimator._seed)
     if given is None:
-        inherited = ("scaling", "dtype", "device", "batch_size", "max_epochs")
+        inherited = ["scaling", "dtype", "device"]
+        if blocks:  # encoders of cells have other needs than one layer on blocks
+            inherited += ["batch_size", "max_epochs"]
         model.set_params(**{name: getattr(estimator, name) for name in inherited})
         if not isinstance(model.scaling, str):
             own = {name: kind for name, kind in model.scaling.items() if name in blocks}

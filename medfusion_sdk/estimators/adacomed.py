@@ -34,9 +34,9 @@ class AdaCoMedClassifier(AdaCoMedBase):
     small : SmallMultimodalClassifier, Pipeline, "precomputed" or None, default=None
         Pretrained on the same rows before the collaboration. None takes a
         :class:`SmallMultimodalClassifier` with its defaults and this estimator's `random_state`,
-        `scaling`, `dtype`, `device`, `batch_size` and `max_epochs`. With `large` it reads the
-        cohort table itself, or what a Pipeline makes of it that ends in one. "precomputed": the
-        modality of `small_modalities` is e_small itself.
+        `scaling`, `dtype` and `device`, without `large` its `batch_size` and `max_epochs` too.
+        With `large` it reads the cohort table itself, or what a Pipeline makes of it that ends in
+        one. "precomputed": the modality of `small_modalities` is e_small itself.
     large_modalities, small_modalities : list of str or None, default=None
         Modalities that each path reads of the block table; None is all of them. A row that has none
         for a path is predicted by the other. A small model on the cohort table has its own
