@@ -24,9 +24,9 @@ from medfusion_sdk.estimators._cohort_reader import CohortReader, CohortRows, ch
 from medfusion_sdk.estimators._collaboration import fill_bank, make_network, start_head
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
-from medfusion_sdk.estimators._paths import apply_where, has_any, select_blocks
+from medfusion_sdk.estimators._paths import has_any, select_blocks
 from medfusion_sdk.estimators._rows import values_of
-from medfusion_sdk.estimators._scaling import BlockScaling
+from medfusion_sdk.estimators._scaling import BlockScaling, apply_where
 from medfusion_sdk.estimators._small_path import BlockPath, SmallPath, fit_small_path
 from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.tables import presence_mask, shown_rows
@@ -114,8 +114,7 @@ class AdaCoMedBase(BlockClassifier):
         if isinstance(self.small, Pipeline):
             last = self.small[-1]
             before = self.small[:-1] if len(self.small) > 1 else None
-        taken = getattr(last, "modalities", "auto")
-        self._cohort, rows = CohortReader.fit(self.large, before, taken, table)
+        self._cohort, rows = CohortReader.fit(self.large, before, last, table)
         self._block_names = self._cohort.block_names
         self.large_ = self._cohort.large
         return rows

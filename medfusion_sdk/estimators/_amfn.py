@@ -12,17 +12,17 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed
-from medfusion_sdk.estimators._amfn_checks import (
+from medfusion_sdk.estimators._amfn_parameters import AMFN
+from medfusion_sdk.estimators._amfn_reading import TableReading, TableValues
+from medfusion_sdk.estimators._cell_checks import (
     channel_names,
     numeric_columns,
     plain_table,
     refuse_cells_in_blocks,
     refuse_other_channels,
 )
-from medfusion_sdk.estimators._amfn_parameters import AMFN
-from medfusion_sdk.estimators._amfn_reading import TableReading, TableValues
-from medfusion_sdk.estimators._amfn_table import Layout, absent_modalities, find_layout
 from medfusion_sdk.estimators._expert import Expert, fit_beside
+from medfusion_sdk.estimators._layout import Layout, absent_modalities, find_layout
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
 from medfusion_sdk.estimators._rows import refuse_infinity

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.encoders._series_fill import fill_forward, last_seen
-from medfusion_sdk.estimators._amfn_table import Layout, read_cells, read_images
+from medfusion_sdk.estimators._amfn_table import read_cells, read_images
+from medfusion_sdk.estimators._layout import Layout, require_some
 from medfusion_sdk.estimators._ranks import RankScaling
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.estimators._series_summary import pad_series, summarise, summarise_parts
 from medfusion_sdk.exceptions import ModalityError
-from medfusion_sdk.tables import shown_rows
 
 __all__ = ["ImageReading", "SeriesReading", "TableReading", "TableValues"]
 
@@ -286,7 +286,7 @@ class TableReading:
             images[m] = np.where(there, (pixels - reading.mean) / reading.scale, 0.0)
         if self.blocks is not None:
             plain.append(self._read_blocks(X, present, vectors))
-        _require_some(present, rows, self.layout.names)
+        require_some(present, rows, self.layout.names)
         side_by_side = np.concatenate([np.zeros((len(X), 0)), *plain], axis=1)
         return TableValues(present, vectors, steps, images, side_by_side)
 
@@ -331,13 +331,3 @@ def _numbers(X: Any, columns: list[np.ndarray]) -> np.ndarray:
     positions = np.concatenate(columns)
     taken = X.iloc[:, positions] if isinstance(X, pd.DataFrame) else X[:, positions]
     return np.asarray(taken, dtype=np.float64)
-
-
-def _require_some(present: np.ndarray, rows: pd.Index, names: list[str]) -> None:
-    empty = np.flatnonzero(~present.any(axis=1))
-    if empty.size:
-        raise ModalityError(
-            f"{empty.size} row(s) have none of the modalities {names}: "
-            f"{shown_rows(rows, empty)}. Drop them; "
-            "without any input there is nothing to predict from."
-        )

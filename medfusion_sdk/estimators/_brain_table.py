@@ -10,8 +10,8 @@ import pandas as pd
 
 from medfusion_sdk.estimators._cohort_table import CohortTableEstimator
 from medfusion_sdk.estimators._dual_inputs import as_series
-from medfusion_sdk.estimators._paths import apply_where
 from medfusion_sdk.estimators._roles import VolumeRoles
+from medfusion_sdk.estimators._scaling import apply_where
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.tables import shown_rows

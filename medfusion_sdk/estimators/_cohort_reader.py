@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,18 +56,18 @@ class CohortReader:
         Its columns.
     before_small : Pipeline or None
         What the small model reads through; fitted.
-    small_modalities : "auto" or mapping
-        Which columns the small model takes.
+    small_columns : list of str
+        Which columns of that the small model takes.
     """
 
     large: Any
     block_names: list[str]
     before_small: Pipeline | None
-    small_modalities: Any
+    small_columns: list[str]
 
     @classmethod
     def fit(
-        cls, large: Any, before_small: Pipeline | None, small_modalities: Any, table: TrainingTable
+        cls, large: Any, before_small: Pipeline | None, small: Any, table: TrainingTable
     ) -> tuple[CohortReader, CohortRows]:
         """Fit on the rows to learn from, and read all.
 
@@ -77,8 +77,8 @@ class CohortReader:
             Unfitted; a clone of it is fitted.
         before_small : Pipeline or None
             Likewise.
-        small_modalities : "auto" or mapping
-            Which columns the small model takes.
+        small : SmallMultimodalClassifier or None
+            Unfitted, or None for one with defaults; says which columns it takes.
         table : TrainingTable
             Whose X is the cohort table.
 
@@ -101,7 +101,7 @@ class CohortReader:
         if before_small is not None:
             before_small = clone(before_small)
             cells = _fit_transform(before_small, table)
-        reader = cls(large, names, before_small, small_modalities)
+        reader = cls(large, names, before_small, _columns_read(small, cells))
         return reader, reader._rows(frame, blocks, cells)
 
     def read(self, frame: pd.DataFrame) -> CohortRows:
@@ -126,7 +126,7 @@ class CohortReader:
     def _rows(self, frame: pd.DataFrame, blocks: pd.DataFrame, cells: pd.DataFrame) -> CohortRows:
         values = blocks.to_numpy(dtype=np.float64, na_value=np.nan)
         refuse_infinity(values, blocks)
-        return CohortRows(frame, values, cells, _has_cells(cells, self.small_modalities))
+        return CohortRows(frame, values, cells, _has_cells(cells[self.small_columns]))
 
 
 def check_cohort_table(X: Any, columns: Sequence[str] = ()) -> None:
@@ -195,14 +195,20 @@ def _block_names(blocks: pd.DataFrame) -> list[str]:
     return [str(name) for name in blocks.columns]
 
 
-def _has_cells(cells: pd.DataFrame, modalities: str | Mapping[str, Any]) -> np.ndarray:
-    """Rows with a cell in one of the columns that the small model takes."""
-    names = [str(column) for column in cells.columns]
-    read = np.concatenate(list(group_blocks(names, len(names), modalities).values()))
-    there = cells.iloc[:, read].notna().to_numpy()
-    for k, column in enumerate(read):
-        if not pd.api.types.is_numeric_dtype(cells.dtypes.iloc[column]):
-            there[:, k] &= [not _nothing_observed(cell) for cell in cells.iloc[:, column]]
+def _columns_read(small: Any, cells: pd.DataFrame) -> list[str]:
+    """Columns that a small model takes."""
+    kinds = getattr(small, "column_kinds", None) or {}
+    names = [str(column) for column in cells.columns if kinds.get(column) != "ignore"]
+    blocks = group_blocks(names, len(names), getattr(small, "modalities", "auto"))
+    return [names[i] for columns in blocks.values() for i in columns]
+
+
+def _has_cells(cells: pd.DataFrame) -> np.ndarray:
+    """Rows of which a cell is there."""
+    there = cells.notna().to_numpy()
+    for k, (column, dtype) in enumerate(cells.dtypes.items()):
+        if not pd.api.types.is_numeric_dtype(dtype):
+            there[:, k] &= [not _nothing_observed(cell) for cell in cells[column]]
     return there.any(axis=1)
 
 

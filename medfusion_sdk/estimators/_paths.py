@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import ModalityError
 
-__all__ = ["apply_where", "has_any", "select_blocks"]
+__all__ = ["has_any", "select_blocks"]
 
 
 def select_blocks(
@@ -63,31 +62,3 @@ def has_any(X: np.ndarray, blocks: dict[str, np.ndarray]) -> np.ndarray:
         True where a value is there.
     """
     return ~np.isnan(X[:, np.concatenate(list(blocks.values()))]).all(axis=1)
-
-
-def apply_where(
-    scaling: BlockScaling, X: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale the rows that a path has; the others are absent altogether.
-
-    Parameters
-    ----------
-    scaling : BlockScaling
-        The path's.
-    X : ndarray of shape (n, n_features)
-        Values, NaN where missing.
-    rows : ndarray of shape (n,), bool
-        From :func:`has_any`.
-
-    Returns
-    -------
-    x : ndarray of shape (n, sum(dims))
-        Scaled values, zero in absent rows.
-    present : ndarray of shape (n, M), bool
-        Presence mask.
-    """
-    x = np.zeros((len(X), sum(scaling.dims)))
-    present = np.zeros((len(X), len(scaling.dims)), dtype=bool)
-    if rows.any():
-        x[rows], present[rows] = scaling.apply(X[rows])
-    return x, present

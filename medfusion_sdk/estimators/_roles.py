@@ -16,7 +16,7 @@ from medfusion_sdk.exceptions import ModalityError, ModalityWarning
 from medfusion_sdk.readers.cells import is_missing
 from medfusion_sdk.readers.volume import VOLUME_FILES
 
-__all__ = ["Roles", "VolumeRoles", "find_roles", "find_volume_roles"]
+__all__ = ["Roles", "VolumeRoles", "find_roles", "find_volume_roles", "names_a_signal"]
 
 _SIGNAL_FILES = (".hea", ".dat", ".npy")
 
@@ -71,7 +71,7 @@ def find_roles(X: Any, *, signal: Any, text: Any) -> Roles:
     """
     if not isinstance(X, pd.DataFrame):
         return Roles(block=list(range(X.shape[1])))
-    kinds = _kinds(X, _names_a_signal, axes=1)
+    kinds = _kinds(X, names_a_signal, axes=1)
     chosen_text = _one(kinds, "text", "text", text)
     found_block = _block(kinds, "signal", signal)
     chosen_signal = None if found_block is not None else _one(kinds, "item", "signal", signal)
@@ -273,7 +273,19 @@ def _names_a_volume(text: str) -> bool:
     return text.lower().endswith((*VOLUME_FILES, ".npy"))
 
 
-def _names_a_signal(text: str) -> bool:
+def names_a_signal(text: str) -> bool:
+    """Tell the path of a signal from a text.
+
+    Parameters
+    ----------
+    text : str
+        A cell.
+
+    Returns
+    -------
+    bool
+        True for a path of a WFDB record or a ``.npy`` file.
+    """
     if len(text) > 1000 or "\n" in text:
         return False
     path = Path(text)

@@ -11,7 +11,7 @@ import numpy as np
 from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.tables import group_blocks, presence_mask
 
-__all__ = ["BlockScaling"]
+__all__ = ["BlockScaling", "apply_where"]
 
 # "auto" tells measurements from embeddings. An embedding's features share a scale that carries
 # meaning: an SVD's last components are noise, and dividing them by their tiny spread costs 0.1
@@ -160,6 +160,34 @@ class BlockScaling:
         values -= self.mean
         values /= self.scale
         return np.nan_to_num(values, copy=False, nan=0.0), present
+
+
+def apply_where(
+    scaling: BlockScaling, X: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale the rows that a path has; the others are absent altogether.
+
+    Parameters
+    ----------
+    scaling : BlockScaling
+        The path's.
+    X : ndarray of shape (n, n_features)
+        Values, NaN where missing.
+    rows : ndarray of shape (n,), bool
+        Those that have one of its modalities.
+
+    Returns
+    -------
+    x : ndarray of shape (n, sum(dims))
+        Scaled values, zero in absent rows.
+    present : ndarray of shape (n, M), bool
+        Presence mask.
+    """
+    x = np.zeros((len(X), sum(scaling.dims)))
+    present = np.zeros((len(X), len(scaling.dims)), dtype=bool)
+    if rows.any():
+        x[rows], present[rows] = scaling.apply(X[rows])
+    return x, present
 
 
 def _are_measurements(spread: np.ndarray) -> bool:

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from medfusion_sdk._parameters import Allowed, OneOf, Whole
-from medfusion_sdk.estimators._block_classifier import BlockClassifier
+from medfusion_sdk._parameters import Allowed, OneOf
 from medfusion_sdk.estimators._explanations import small_explanation
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import (
-    RowSpans,
-    resume,
-    seeded_module,
-    to_tensors,
-)
+from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module
 from medfusion_sdk.estimators._rows import row_labels
+from medfusion_sdk.estimators._small_table import SmallTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SmallMultimodalClassifier"]
 
 
-class SmallMultimodalClassifier(BlockClassifier):
+class SmallMultimodalClassifier(SmallTable):
     """Small multimodal network on a block table, after MultimodalPred.
 
     One hidden layer embeds each modality, ``e_m = relu(W_m x_m + b_m)``, and a linear head reads
@@ -129,8 +124,10 @@ class SmallMultimodalClassifier(BlockClassifier):
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
         scaling: str | Mapping[str, str] = "auto",
-        learning_rate: float = 1e-2,
-        max_epochs: int = 100,
+        column_kinds: Mapping[Any, str] | None = None,
+        series_steps: int = 128,
+        learning_rate: float | str = "auto",
+        max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
@@ -149,6 +146,8 @@ class SmallMultimodalClassifier(BlockClassifier):
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.scaling = scaling
+        self.column_kinds = column_kinds
+        self.series_steps = series_steps
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -163,9 +162,8 @@ class SmallMultimodalClassifier(BlockClassifier):
         self.verbose = verbose
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
-        **BlockClassifier._allowed,
+        **SmallTable._allowed,
         "fusion": OneOf("joint", "early", "late"),
-        "embed_size": Whole(least=1),
     }
 
     def _fit_table(self, table: TrainingTable) -> None:
@@ -173,32 +171,34 @@ class SmallMultimodalClassifier(BlockClassifier):
 
         from medfusion_sdk.training import module_to_state
 
-        self._scaling = self._fit_scaling(table, self.modalities)
-        self.modalities_ = self._scaling.names
-        self._check_scaling(self.modalities_)
-        x, present = self._scaling.apply(table.X)
-        dtype = self._torch_dtype(x.size)
-        n_classes = len(table.targets.classes)
-        before = self.state_ if self.warm_start and hasattr(self, "state_") else None
+        kinds, dims = self._learn_table(table)
+        x, present, raw = self._read(table.X, table.rows)
+        dtype = torch.float32
+        if not raw or self.dtype != "auto":
+            dtype = self._torch_dtype(x.size)
         self.architecture_ = {
-            "dims": self._scaling.dims,
-            "n_outputs": n_classes,
+            "dims": dims,
+            "kinds": kinds,
+            "n_outputs": len(table.targets.classes),
             "embed_size": self.embed_size,
-            "embed_width": self.embed_size * len(self._scaling.dims),
+            "embed_width": self.embed_size * len(dims),
             "fusion": self.fusion,
             "multilabel": table.targets.multilabel,
             "dtype": str(dtype).removeprefix("torch."),
         }
+        before = self.state_ if self.warm_start and hasattr(self, "state_") else None
         network, inputs = self._start(x, present, dtype, table.weight, before)
-        data = to_tensors(inputs, present, dtype)
+        data = self._tensors(inputs, present, raw, dtype)
         data["target"] = self._target_tensor(table.targets, dtype)
         if self.fusion == "early":
             self._train_modalities_first(network, table, data)
 
         def finish(trained: SmallNetwork) -> SmallNetwork:
-            trained.fill_absent(data, torch.from_numpy(table.weight).to(dtype))
+            weight = torch.from_numpy(table.weight).to(dtype)
+            trained.fill_absent(data, weight, self._embedded(trained, data) if raw else None)
             if self._spans is not None:
-                trained.dims = self._spans.widen(trained.encoders)
+                layers = torch.nn.ModuleList(trained.encoders[m] for m in trained.blocks)
+                trained.set_widths(self._spans.widen(layers))
             return trained.requires_grad_(True)
 
         self._module = self._train(network, table, data, finish)
@@ -219,10 +219,14 @@ class SmallMultimodalClassifier(BlockClassifier):
             if resume(network, before):
                 self._spans = None
                 return network, x
-        self._spans = RowSpans(x, present, self._scaling.dims)
-        dims = self._spans.dims
-        build = lambda: self._make(dims=dims, **regularisation)  # noqa: E731
-        return seeded_module(build, self._seed, dtype), self._spans.project(x)
+        dims = list(self.architecture_["dims"])
+        blocks = [m for m, kind in enumerate(self.architecture_["kinds"]) if kind == "block"]
+        self._spans = RowSpans(x, present[:, blocks], [dims[m] for m in blocks]) if blocks else None
+        if self._spans is not None:
+            x = self._spans.project(x)
+            for m, width in zip(blocks, self._spans.dims, strict=True):
+                dims[m] = width
+        return seeded_module(lambda: self._make(dims, **regularisation), self._seed, dtype), x
 
     def _make(self, dims: list[int] | None = None, **regularisation: float) -> SmallNetwork:
         from medfusion_sdk.nn.small import SmallNetwork
@@ -234,6 +238,7 @@ class SmallMultimodalClassifier(BlockClassifier):
             a["embed_size"],
             a["fusion"],
             multilabel=a["multilabel"],
+            kinds=a["kinds"],
             **regularisation,
         )
 
@@ -255,11 +260,15 @@ class SmallMultimodalClassifier(BlockClassifier):
         network.fusion = "early"
         network.encoders.requires_grad_(False)
 
-    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
+    def _embedded(self, network: SmallNetwork, data: dict[str, Any]) -> Tensor:
+        """Embed all training rows, a few at a time."""
         import torch
 
-        x, present = self._scaling.apply(X, rows)
-        return to_tensors(x, present, getattr(torch, self.architecture_["dtype"]))
+        from medfusion_sdk.training import predict_batches
+
+        size = self._predict_rows if self.batch_size == "auto" else self.batch_size
+        found = predict_batches(network.embed_modalities, data, batch_size=size, device=self.device)
+        return torch.from_numpy(found).to(network.absent.device)
 
     def explain(self, X: Any) -> pd.DataFrame:
         """Tell what each modality added to each class score.

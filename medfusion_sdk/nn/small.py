@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medfusion_sdk.nn.layers import SharedDropout
+from medfusion_sdk.nn.recurrent import SeriesLSTM, TokenLSTM
+from medfusion_sdk.nn.residual_cnn import ResidualCNN
 from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, probabilities, weighted_mean
 
-__all__ = ["SmallNetwork"]
+__all__ = ["SmallNetwork", "raw_name"]
+
+Batch = Mapping[str, Any]
+Raw = Mapping[int, Any] | None
+
+
+def raw_name(modality: int) -> str:
+    """Name what a modality's encoder reads, in a batch.
+
+    Parameters
+    ----------
+    modality : int
+        Position of a modality that is no block.
+
+    Returns
+    -------
+    str
+        A key.
+    """
+    return f"raw {modality}"
+
+
+def _make_encoder(kind: str, n_inputs: int, width: int) -> nn.Module:
+    if kind == "series":
+        return SeriesLSTM(n_inputs, width)
+    if kind == "text":
+        return TokenLSTM(n_inputs, width)
+    if kind == "block":
+        return nn.Linear(n_inputs, width)
+    return ResidualCNN(n_inputs, {"image": 2, "volume": 3}[kind], width)
 
 
 class SmallNetwork(nn.Module):
-    """One hidden layer per modality, fused by a linear head.
+    """One light encoder per modality, fused by a linear head.
+
+    A block has one hidden layer, ``relu(W x + b)``; series a bidirectional LSTM, texts a vector
+    per token and an LSTM, both with the largest value over time; images and volumes a residual
+    network of convolutions.
 
     Whatever the fusion, the class scores are ``head(embed(x, present))``: so the head can be
     shared with a large path (AdaCoMed, Eq. 6).
@@ -22,7 +58,8 @@ class SmallNetwork(nn.Module):
     Parameters
     ----------
     dims : sequence of int
-        Input width of each modality.
+        What the encoder of each modality reads: width of a block, channels of a series, an image
+        or a volume, numbers that a token may have.
     n_outputs : int
         Number of class scores C.
     embed_size : int
@@ -39,6 +76,8 @@ class SmallNetwork(nn.Module):
         L2 penalty on the weights, divided by the number of training rows.
     multilabel : bool
         Labels are independent.
+    kinds : sequence of {"block", "series", "text", "image", "volume"} or None
+        Of each modality; None for blocks alone.
     """
 
     def __init__(
@@ -51,28 +90,44 @@ class SmallNetwork(nn.Module):
         modality_dropout: float = 0.0,
         alpha: float = 0.0,
         multilabel: bool = False,
+        kinds: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.dims = list(dims)
+        self.kinds = ["block"] * len(dims) if kinds is None else list(kinds)
+        each = list(zip(self.kinds, dims, strict=True))
+        self.blocks = [m for m, kind in enumerate(self.kinds) if kind == "block"]
+        self.set_widths([dims[m] for m in self.blocks])
+        self.embed_size = embed_size
         self.fusion = fusion
         self.multilabel = multilabel
         self.alpha = alpha
         self.modality_dropout = modality_dropout
         self.generator: torch.Generator | None = None  # seeded by the training engine
         width = len(self.dims) * embed_size
-        self.encoders = nn.ModuleList(nn.Linear(d, embed_size) for d in self.dims)
+        self.encoders = nn.ModuleList(_make_encoder(kind, d, embed_size) for kind, d in each)
         # What a missing modality is to a joint head; late fusion leaves it out of the mean.
         self.absent = nn.Parameter(torch.zeros(len(self.dims), embed_size))
         self.stack = nn.Linear(width, width) if fusion == "early" else None
         self.head = nn.Linear(width, n_outputs)
         self.dropout = SharedDropout(dropout)
 
+    def set_widths(self, widths: Sequence[int]) -> None:
+        """Say how x is parted.
+
+        Parameters
+        ----------
+        widths : sequence of int
+            Columns of each block; other modalities have none.
+        """
+        own = dict(zip(self.blocks, widths, strict=True))
+        self.dims = [own.get(m, 0) for m in range(len(self.kinds))]
+
     @property
     def embed_width(self) -> int:
         """Width of e_small."""
         return self.head.in_features
 
-    def modality_embeddings(self, x: Tensor, present: Tensor) -> Tensor:
+    def modality_embeddings(self, x: Tensor, present: Tensor, raw: Raw = None) -> Tensor:
         """Embed each modality on its own.
 
         Parameters
@@ -81,17 +136,38 @@ class SmallNetwork(nn.Module):
             Modalities side by side.
         present : Tensor of shape (B, M), bool
             Presence mask.
+        raw : mapping of int to Ragged or Tensor, or None
+            What the encoder of each modality that is no block reads; rows that lack it hold
+            anything.
 
         Returns
         -------
         Tensor of shape (B, M, k)
             Embeddings, zero where absent.
         """
-        parts = x.split(self.dims, dim=1)
-        hidden = [torch.relu(e(part)) for e, part in zip(self.encoders, parts, strict=True)]
+        hidden = [
+            torch.relu(self.encoders[m](part))
+            if kind == "block"
+            else self._raw_embedding(m, x, present[:, m], raw)
+            for m, (kind, part) in enumerate(zip(self.kinds, x.split(self.dims, 1), strict=True))
+        ]
         return self.dropout(torch.stack(hidden, dim=1)) * present[..., None].to(x)
 
-    def embed(self, x: Tensor, present: Tensor) -> Tensor:
+    def _raw_embedding(self, m: int, x: Tensor, present: Tensor, raw: Raw) -> Tensor:
+        """Embed the rows that have a modality; the others cost nothing and move no weight."""
+        if raw is None or m not in raw:
+            raise ValueError(f"modality {m} is read from raw cells, and the call has none of it.")
+        rows = present.nonzero()[:, 0]
+        hidden = x.new_zeros(len(x), self.embed_size)
+        if not len(rows):
+            return hidden
+        return hidden.index_copy(0, rows, self.encoders[m](raw[m].index_select(0, rows)))
+
+    def _raw(self, batch: Batch) -> Raw:
+        each = enumerate(self.kinds)
+        return {m: batch[raw_name(m)] for m, kind in each if kind != "block"}
+
+    def embed(self, x: Tensor, present: Tensor, raw: Raw = None) -> Tensor:
         """Fuse a batch into e_small, the head's input.
 
         Parameters
@@ -100,24 +176,27 @@ class SmallNetwork(nn.Module):
             Modalities side by side; absent ones hold anything finite.
         present : Tensor of shape (B, M), bool
             Presence mask.
+        raw : mapping of int to Ragged or Tensor, or None
+            What the encoder of each modality that is no block reads; rows that lack it hold
+            anything.
 
         Returns
         -------
         Tensor of shape (B, M * k)
             The vector e_small of each row.
         """
-        flat = self._fused_parts(x, present).flatten(1)
+        flat = self._fused_parts(x, present, raw).flatten(1)
         return flat if self.stack is None else self.stack(flat)
 
-    def _fused_parts(self, x: Tensor, present: Tensor) -> Tensor:
-        embeddings = self.modality_embeddings(x, present)
+    def _fused_parts(self, x: Tensor, present: Tensor, raw: Raw) -> Tensor:
+        embeddings = self.modality_embeddings(x, present, raw)
         mask = present[..., None].to(x)
         if self.fusion == "late":
             # The head sums over modalities; this makes the sum a mean over the present ones.
             return embeddings / mask.sum(dim=1, keepdim=True)
         return embeddings + (1 - mask) * self.absent
 
-    def modality_logits(self, x: Tensor, present: Tensor) -> Tensor:
+    def modality_logits(self, x: Tensor, present: Tensor, raw: Raw = None) -> Tensor:
         """Class scores of each modality alone, for late fusion and unimodal training.
 
         Parameters
@@ -126,17 +205,20 @@ class SmallNetwork(nn.Module):
             Modalities side by side.
         present : Tensor of shape (B, M), bool
             Presence mask.
+        raw : mapping of int to Ragged or Tensor, or None
+            What the encoder of each modality that is no block reads; rows that lack it hold
+            anything.
 
         Returns
         -------
         Tensor of shape (B, M, C)
             Scores; for an absent modality the bias alone.
         """
-        embeddings = self.modality_embeddings(x, present)
+        embeddings = self.modality_embeddings(x, present, raw)
         weight = self.head.weight.view(len(self.head.weight), len(self.dims), -1)
         return torch.einsum("bmk,cmk->bmc", embeddings, weight) + self.head.bias
 
-    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor, raw: Raw = None) -> Tensor:
         """Class scores.
 
         Parameters
@@ -145,21 +227,24 @@ class SmallNetwork(nn.Module):
             Modalities side by side.
         present : Tensor of shape (B, M), bool
             Presence mask.
+        raw : mapping of int to Ragged or Tensor, or None
+            What the encoder of each modality that is no block reads; rows that lack it hold
+            anything.
 
         Returns
         -------
         Tensor of shape (B, C)
             Scores.
         """
-        return self.head(self.embed(x, present))
+        return self.head(self.embed(x, present, raw))
 
-    def predict(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Probabilities, and what led to them.
 
         Parameters
         ----------
         batch : dict of Tensor
-            ``x`` and ``present``.
+            ``x``, ``present``, and by :func:`raw_name` what else the encoders read.
 
         Returns
         -------
@@ -168,18 +253,18 @@ class SmallNetwork(nn.Module):
             ``contributions`` of shape (B, M + 1, C): what each modality and the bias add to the
             logits, exactly, since all after the embeddings is affine.
         """
-        x, present = batch["x"], batch["present"]
-        embedding = self.embed(x, present)
+        x, present, raw = batch["x"], batch["present"], self._raw(batch)
+        embedding = self.embed(x, present, raw)
         logits = self.head(embedding)
         return {
             "proba": probabilities(logits, self.multilabel),
             "logits": logits,
             "embedding": embedding,
-            "contributions": self._contributions(x, present),
+            "contributions": self._contributions(x, present, raw),
         }
 
-    def _contributions(self, x: Tensor, present: Tensor) -> Tensor:
-        parts = self._fused_parts(x, present)
+    def _contributions(self, x: Tensor, present: Tensor, raw: Raw) -> Tensor:
+        parts = self._fused_parts(x, present, raw)
         weight: Tensor = self.head.weight
         bias: Tensor = self.head.bias
         if self.stack is not None:
@@ -188,13 +273,13 @@ class SmallNetwork(nn.Module):
         added = torch.einsum("bmk,cmk->bmc", parts, weight)
         return torch.cat([added, bias.expand(len(x), 1, -1)], dim=1)
 
-    def loss(self, batch: dict[str, Tensor], sample_weight: Tensor | None) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, sample_weight: Tensor | None) -> dict[str, Tensor]:
         """Training loss of a batch.
 
         Parameters
         ----------
         batch : dict of Tensor
-            ``x``, ``present``, ``target``.
+            ``x``, ``present``, ``target``, and by :func:`raw_name` what else the encoders read.
         sample_weight : Tensor of shape (B,) or None
             Row weights.
 
@@ -204,25 +289,44 @@ class SmallNetwork(nn.Module):
             ``loss``, and its part ``task``.
         """
         x, present, target = batch["x"], self._drop(batch["present"]), batch["target"]
+        raw = self._raw(batch)
         weight = x.new_ones(len(x)) if sample_weight is None else sample_weight
         if self.fusion == "late":
-            task = self._unimodal_loss(x, present, target, weight)
+            task = self._unimodal_loss(
+                self.modality_logits(x, present, raw), present, target, weight
+            )
         else:
-            task = weighted_mean(classification_loss(self(x, present), target), weight)
+            task = weighted_mean(classification_loss(self(x, present, raw), target), weight)
         return {"loss": task + l2_penalty(self, self.alpha), "task": task}
 
-    def _unimodal_loss(self, x: Tensor, present: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def _unimodal_loss(
+        self, logits: Tensor, present: Tensor, target: Tensor, weight: Tensor
+    ) -> Tensor:
         """Sum over modalities of each one's own mean loss over the rows that have it."""
-        logits = self.modality_logits(x, present)
-        total = x.new_zeros(())
+        total = logits.new_zeros(())
         for m in range(len(self.dims)):
             rows = weight * present[:, m].to(weight)
             loss = classification_loss(logits[:, m], target) * rows
             total = total + loss.sum() / rows.sum().clamp_min(torch.finfo(rows.dtype).tiny)
         return total
 
+    def embed_modalities(self, batch: Batch) -> Tensor:
+        """Embed each modality of a batch on its own.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        Tensor of shape (B, M, k)
+            Embeddings, zero where absent.
+        """
+        return self.modality_embeddings(batch["x"], batch["present"], self._raw(batch))
+
     @torch.no_grad()
-    def fill_absent(self, batch: dict[str, Tensor], weight: Tensor) -> None:
+    def fill_absent(self, batch: Batch, weight: Tensor, embeddings: Tensor | None = None) -> None:
         """Let modalities that training never lacked count as their mean embedding if missing.
 
         Parameters
@@ -231,11 +335,14 @@ class SmallNetwork(nn.Module):
             Training rows.
         weight : Tensor of shape (B,)
             Their weights.
+        embeddings : Tensor of shape (B, M, k) or None
+            What :meth:`embed_modalities` gives for them; None to ask it for all at once.
         """
         if self.modality_dropout or self.fusion == "late":
             return
         present = batch["present"].to(self.absent.device)
-        embeddings = self.modality_embeddings(batch["x"].to(self.absent.device), present)
+        if embeddings is None:
+            embeddings = self.modality_embeddings(batch["x"].to(self.absent.device), present)
         weight = weight.to(self.absent.device)
         mean = torch.einsum("b,bmk->mk", weight, embeddings) / weight.sum()
         never = present.all(dim=0)

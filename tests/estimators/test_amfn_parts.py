@@ -14,9 +14,9 @@ from sklearn.ensemble import (
 )
 
 from medfusion_sdk.estimators._amfn_reading import SeriesReading, TableReading
-from medfusion_sdk.estimators._amfn_table import find_layout
 from medfusion_sdk.estimators._expert import fit_expert
 from medfusion_sdk.estimators._forest import Forest
+from medfusion_sdk.estimators._layout import find_layout
 from medfusion_sdk.estimators._ranks import RankScaling
 from medfusion_sdk.estimators._series_summary import (
     SUMMARIES,

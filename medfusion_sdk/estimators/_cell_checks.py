@@ -12,7 +12,7 @@ from medfusion_sdk.exceptions import CellError, ModalityError
 from medfusion_sdk.readers.cells import read_column
 
 if TYPE_CHECKING:
-    from medfusion_sdk.estimators._amfn_table import Layout
+    from medfusion_sdk.estimators._layout import Layout
 
 __all__ = [
     "channel_names",
