@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -183,6 +183,48 @@ def test_modalities_group_the_blocks_of_large(cohort):
     X, y = cohort
     model = adacomed(modalities={"wave": "ecg__", "words": "note__"}, large_modalities=["words"])
     assert model.fit(X, y).modalities_ == ["words"]
+
+
+def test_small_model_on_the_raw_cells_is_that_model_fitted_alone(cohort):
+    X, y = cohort
+    raw = small(max_epochs=1, series_steps=8)
+    model = adacomed(small=raw).fit(X, y)
+    alone = clone(raw).fit(X, y)
+    assert model.small_.modalities_ == ["ecg", "note", "features"]
+    assert_same_state(alone.state_, model.small_.state_)
+    assert "large_" in vars(model)
+    np.testing.assert_array_equal(
+        model._small.embed(model._validate(X)), alone.transform(X).astype(np.float64)
+    )
+
+
+def test_no_small_model_is_one_on_the_raw_cells(cohort):
+    X, y = cohort
+    raw = X.drop(columns="ecg")
+    model = adacomed(large=make_modality_transformer(labs=("passthrough", LABS)), small=None)
+    assert model.fit(raw, y).small_._reading.layout.kinds == ["text", "block"]
+    assert model.small_.max_epochs == "auto"
+
+
+def test_small_model_chooses_its_columns(cohort):
+    X, y = cohort
+    ignored = dict.fromkeys(["ecg", "note"], "ignore")
+    for chosen in (small(modalities={"labs": LABS}), small(column_kinds=ignored)):
+        model = adacomed(small=chosen).fit(X, y)
+        told = pd.Series(quantity(model.explain(X), "w_large").ravel(), index=X.index)
+        assert (told[["p5", "p11", "p20"]] == 1).all()
+        assert (told.drop(["p5", "p11", "p20"]) < 1).all()
+
+
+def test_series_of_nothing_but_nan_is_no_cell(cohort):
+    X, y = cohort
+    empty = X.copy()
+    empty.at["p5", "ecg"] = np.full((2, 120), np.nan, dtype=np.float32)
+    chosen = small(column_kinds={"note": "ignore"}, max_epochs=1, series_steps=8)
+    large = blocks().set_params(ecg="drop")
+    model = adacomed(large=large, small=chosen, large_modalities=["note"]).fit(empty, y)
+    told = pd.Series(quantity(model.explain(empty), "w_large").ravel(), index=X.index)
+    assert told["p5"] == 1
 
 
 # -- missing paths -------------------------------------------------------------------------------
