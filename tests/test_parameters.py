@@ -192,7 +192,7 @@ def test_odd_value_is_refused_by_name_before_anything_is_read(kind, name):
         (SmallMultimodalClassifier, "validation_fraction", 1.5),
         (SmallMultimodalClassifier, "n_iter_no_change", 0),
         (SmallMultimodalClassifier, "max_epochs", 0),
-        (SmallMultimodalClassifier, "max_epochs", "auto"),
+        (SmallMultimodalClassifier, "max_epochs", "100"),
         (SmallMultimodalClassifier, "max_epochs", True),
         (SmallMultimodalClassifier, "batch_size", 2.5),
         (SmallMultimodalClassifier, "scaling", "bloc_"),

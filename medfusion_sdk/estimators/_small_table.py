@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["SmallTable"]
 
 # What "auto" is for blocks alone, where all rows are one step; and beside raw cells, where a step
-# is a mini-batch. The latter by cross-validation on PTB-XL, on another partition than is reported.
+# is a mini-batch. The latter served well on PTB-XL, on another partition than is reported.
 _BLOCKS: dict[str, Any] = {"lr": 1e-2, "max_epochs": 100}
 _RAW: dict[str, Any] = {"lr": 3e-3, "max_epochs": 30, "auto_rows": 32}
 # Activations of so many images or volumes fit into memory.
@@ -142,7 +142,7 @@ class SmallTable(BlockClassifier):
     def _tensors(
         self, x: np.ndarray, present: np.ndarray, raw: dict[int, Any], dtype: Any
     ) -> dict[str, Any]:
-        from medfusion_sdk.nn.small import raw_name
+        from medfusion_sdk.nn.small_encoders import raw_name
 
         return to_tensors(x, present, dtype) | {
             raw_name(m): part.to(dtype) if self._is_series(m) else part for m, part in raw.items()

@@ -57,6 +57,7 @@ class TokenLSTM(nn.Module):
         super().__init__()
         half = max(1, width // 2)
         self.embedding = nn.Embedding(n_tokens, half)
+        nn.init.normal_(self.embedding.weight, std=half**-0.5)
         self.lstm = nn.LSTM(half, width, batch_first=True)
 
     def forward(self, tokens: Ragged) -> Tensor:

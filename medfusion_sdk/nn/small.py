@@ -9,40 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from medfusion_sdk.nn.layers import SharedDropout
-from medfusion_sdk.nn.recurrent import SeriesLSTM, TokenLSTM
-from medfusion_sdk.nn.residual_cnn import ResidualCNN
+from medfusion_sdk.nn.small_encoders import ModalityEncoders, Raw, raw_name
 from medfusion_sdk.nn.tasks import classification_loss, l2_penalty, probabilities, weighted_mean
 
-__all__ = ["SmallNetwork", "raw_name"]
+__all__ = ["SmallNetwork"]
 
 Batch = Mapping[str, Any]
-Raw = Mapping[int, Any] | None
-
-
-def raw_name(modality: int) -> str:
-    """Name what a modality's encoder reads, in a batch.
-
-    Parameters
-    ----------
-    modality : int
-        Position of a modality that is no block.
-
-    Returns
-    -------
-    str
-        A key.
-    """
-    return f"raw {modality}"
-
-
-def _make_encoder(kind: str, n_inputs: int, width: int) -> nn.Module:
-    if kind == "series":
-        return SeriesLSTM(n_inputs, width)
-    if kind == "text":
-        return TokenLSTM(n_inputs, width)
-    if kind == "block":
-        return nn.Linear(n_inputs, width)
-    return ResidualCNN(n_inputs, {"image": 2, "volume": 3}[kind], width)
 
 
 class SmallNetwork(nn.Module):
@@ -93,34 +65,19 @@ class SmallNetwork(nn.Module):
         kinds: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.kinds = ["block"] * len(dims) if kinds is None else list(kinds)
-        each = list(zip(self.kinds, dims, strict=True))
-        self.blocks = [m for m, kind in enumerate(self.kinds) if kind == "block"]
-        self.set_widths([dims[m] for m in self.blocks])
-        self.embed_size = embed_size
         self.fusion = fusion
         self.multilabel = multilabel
         self.alpha = alpha
         self.modality_dropout = modality_dropout
         self.generator: torch.Generator | None = None  # seeded by the training engine
-        width = len(self.dims) * embed_size
-        self.encoders = nn.ModuleList(_make_encoder(kind, d, embed_size) for kind, d in each)
+        width = len(dims) * embed_size
+        kinds = ["block"] * len(dims) if kinds is None else kinds
+        self.encoders = ModalityEncoders(kinds, dims, embed_size)
         # What a missing modality is to a joint head; late fusion leaves it out of the mean.
-        self.absent = nn.Parameter(torch.zeros(len(self.dims), embed_size))
+        self.absent = nn.Parameter(torch.zeros(len(dims), embed_size))
         self.stack = nn.Linear(width, width) if fusion == "early" else None
         self.head = nn.Linear(width, n_outputs)
         self.dropout = SharedDropout(dropout)
-
-    def set_widths(self, widths: Sequence[int]) -> None:
-        """Say how x is parted.
-
-        Parameters
-        ----------
-        widths : sequence of int
-            Columns of each block; other modalities have none.
-        """
-        own = dict(zip(self.blocks, widths, strict=True))
-        self.dims = [own.get(m, 0) for m in range(len(self.kinds))]
 
     @property
     def embed_width(self) -> int:
@@ -132,7 +89,7 @@ class SmallNetwork(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (B, sum(dims))
+        x : Tensor of shape (B, width)
             Modalities side by side.
         present : Tensor of shape (B, M), bool
             Presence mask.
@@ -145,34 +102,18 @@ class SmallNetwork(nn.Module):
         Tensor of shape (B, M, k)
             Embeddings, zero where absent.
         """
-        hidden = [
-            torch.relu(self.encoders[m](part))
-            if kind == "block"
-            else self._raw_embedding(m, x, present[:, m], raw)
-            for m, (kind, part) in enumerate(zip(self.kinds, x.split(self.dims, 1), strict=True))
-        ]
-        return self.dropout(torch.stack(hidden, dim=1)) * present[..., None].to(x)
-
-    def _raw_embedding(self, m: int, x: Tensor, present: Tensor, raw: Raw) -> Tensor:
-        """Embed the rows that have a modality; the others cost nothing and move no weight."""
-        if raw is None or m not in raw:
-            raise ValueError(f"modality {m} is read from raw cells, and the call has none of it.")
-        rows = present.nonzero()[:, 0]
-        hidden = x.new_zeros(len(x), self.embed_size)
-        if not len(rows):
-            return hidden
-        return hidden.index_copy(0, rows, self.encoders[m](raw[m].index_select(0, rows)))
+        hidden = self.encoders(x, present, raw)
+        return self.dropout(hidden) * present[..., None].to(x)
 
     def _raw(self, batch: Batch) -> Raw:
-        each = enumerate(self.kinds)
-        return {m: batch[raw_name(m)] for m, kind in each if kind != "block"}
+        return {m: batch[raw_name(m)] for m in self.encoders.raw}
 
     def embed(self, x: Tensor, present: Tensor, raw: Raw = None) -> Tensor:
         """Fuse a batch into e_small, the head's input.
 
         Parameters
         ----------
-        x : Tensor of shape (B, sum(dims))
+        x : Tensor of shape (B, width)
             Modalities side by side; absent ones hold anything finite.
         present : Tensor of shape (B, M), bool
             Presence mask.
@@ -201,7 +142,7 @@ class SmallNetwork(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (B, sum(dims))
+        x : Tensor of shape (B, width)
             Modalities side by side.
         present : Tensor of shape (B, M), bool
             Presence mask.
@@ -215,7 +156,7 @@ class SmallNetwork(nn.Module):
             Scores; for an absent modality the bias alone.
         """
         embeddings = self.modality_embeddings(x, present, raw)
-        weight = self.head.weight.view(len(self.head.weight), len(self.dims), -1)
+        weight = self.head.weight.view(len(self.head.weight), len(self.encoders), -1)
         return torch.einsum("bmk,cmk->bmc", embeddings, weight) + self.head.bias
 
     def forward(self, x: Tensor, present: Tensor, raw: Raw = None) -> Tensor:
@@ -223,7 +164,7 @@ class SmallNetwork(nn.Module):
 
         Parameters
         ----------
-        x : Tensor of shape (B, sum(dims))
+        x : Tensor of shape (B, width)
             Modalities side by side.
         present : Tensor of shape (B, M), bool
             Presence mask.
@@ -269,7 +210,7 @@ class SmallNetwork(nn.Module):
         bias: Tensor = self.head.bias
         if self.stack is not None:
             weight, bias = weight @ self.stack.weight, bias + weight @ self.stack.bias
-        weight = weight.view(len(weight), len(self.dims), -1)
+        weight = weight.view(len(weight), len(self.encoders), -1)
         added = torch.einsum("bmk,cmk->bmc", parts, weight)
         return torch.cat([added, bias.expand(len(x), 1, -1)], dim=1)
 
@@ -304,7 +245,7 @@ class SmallNetwork(nn.Module):
     ) -> Tensor:
         """Sum over modalities of each one's own mean loss over the rows that have it."""
         total = logits.new_zeros(())
-        for m in range(len(self.dims)):
+        for m in range(len(self.encoders)):
             rows = weight * present[:, m].to(weight)
             loss = classification_loss(logits[:, m], target) * rows
             total = total + loss.sum() / rows.sum().clamp_min(torch.finfo(rows.dtype).tiny)
