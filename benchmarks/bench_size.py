@@ -48,7 +48,7 @@ def main() -> int:
     """Print both ratios."""
     model = fitted_pipeline()
     fuse = model[-1]
-    states = [*fuse.state_.values(), *fuse.small_model_.state_.values()]
+    states = [*fuse.state_.values(), *fuse.small_.state_.values()]
     weights = sum(weight.nbytes for weight in states)
     with TemporaryDirectory() as home:
         save_estimator(model, Path(home, "model"))

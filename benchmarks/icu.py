@@ -36,7 +36,14 @@ class Summaries(TransformerMixin, BaseEstimator):
             for name in X
             if X[name].map(lambda cell: cell is None or isinstance(cell, np.ndarray)).all()
         }
+        self.n_numbers_ = X.shape[1] - len(self.channels_)
         return self
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Number the columns, so that a block of them has names."""
+        each = 17 if self.windows else 5
+        n_features = self.n_numbers_ + each * sum(self.channels_.values())
+        return np.array([f"{i:04d}" for i in range(n_features)], dtype=object)
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Summarise."""

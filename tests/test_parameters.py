@@ -205,7 +205,7 @@ def test_odd_value_is_refused_by_name_before_anything_is_read(kind, name):
         (AdaCoMedClassifier, "temperature", 0),
         (AdaCoMedClassifier, "large_modalities", "ecg"),
         (AdaCoMedClassifier, "strategy_params", {"sgima": 1.0}),
-        (AdaCoMedClassifier, "small_model", SmallMultimodalClassifier),
+        (AdaCoMedClassifier, "small", SmallMultimodalClassifier),
         (AdaCoMedClassifier, "match_norm", "no"),
         (DualAdapterClassifier, "lr_gamma", 0.0),
         (DualAdapterClassifier, "signal_shape", 12),
@@ -234,7 +234,7 @@ def test_constructor_and_clone_take_every_value(kind):
 def test_estimator_inside_another_is_checked_with_it():
     inner = SmallMultimodalClassifier(alpha=-1)
     with pytest.raises(ParameterError, match=r"^SmallMultimodalClassifier: alpha must"):
-        AdaCoMedClassifier(small_model=inner).fit(None, None)
+        AdaCoMedClassifier(small=inner).fit(None, None)
     with pytest.raises(ParameterError, match=r"^SignalEncoder: fs must be a number >= 50"):
         DualAdapterClassifier(signal_encoder=SignalEncoder(view="beats", fs=9)).fit(None, None)
     with pytest.raises(ParameterError, match=r"^TextEncoder: pooling must"):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed, MappingTo, Number, OneOf
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
-from medfusion_sdk.estimators._rows import refuse_infinity
+from medfusion_sdk.estimators._rows import ReadRows, refuse_infinity, values_of
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.tables import group_blocks
@@ -28,6 +28,8 @@ class BlockTable(NetworkEstimator):
     scaling: Any
     alpha: float
     _scaling: BlockScaling
+    # Columns of a block table that the estimator makes of a cohort table.
+    _block_names: list[str] | None = None
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         **NetworkEstimator._allowed,
@@ -37,24 +39,26 @@ class BlockTable(NetworkEstimator):
         "modality_dropout": Number(least=0, below=1),
     }
 
-    def _validate(self, X: Any) -> np.ndarray:
+    def _validate(self, X: Any) -> Any:
         values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
         refuse_infinity(values, X)
         return values
 
-    def _absent(self, X: np.ndarray) -> list[str]:
-        return [
-            name for name, columns in self._read_blocks().items() if np.isnan(X[:, columns]).all()
-        ]
+    def _absent(self, X: Any) -> list[str]:
+        values, blocks = values_of(X), self._read_blocks()
+        return [name for name, columns in blocks.items() if np.isnan(values[:, columns]).all()]
+
+    def _as_given(self, X: Any) -> Any:
+        return X.frame if isinstance(X, ReadRows) else super()._as_given(X)
 
     def _read_blocks(self) -> dict[str, np.ndarray]:
         """Column positions of each modality that is read."""
         return self._scaling.blocks
 
-    def _all_blocks(self, X: np.ndarray) -> dict[str, np.ndarray]:
+    def _all_blocks(self, X: Any) -> dict[str, np.ndarray]:
         """Column positions of each modality of the table."""
-        names = getattr(self, "feature_names_in_", None)
-        return group_blocks(names, X.shape[1], self.modalities)
+        names = self._block_names or getattr(self, "feature_names_in_", None)
+        return group_blocks(names, values_of(X).shape[1], self.modalities)
 
     def _check_scaling(self, modalities: Iterable[str]) -> None:
         """Refuse a mapping whose names aren't the table's: a typo would pass for "auto"."""

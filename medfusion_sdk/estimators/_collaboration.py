@@ -1,134 +1,21 @@
-"""AdaCoMed's second stage: what its parameters may be, its network, its head's start, its bank."""
+"""AdaCoMed's second stage: its network, its head's start, its bank."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medfusion_sdk._parameters import (
-    FLAG,
-    NONE,
-    Allowed,
-    InstanceOf,
-    ListOf,
-    MappingTo,
-    Number,
-    OneOf,
-    Whole,
-)
-from medfusion_sdk.estimators.small import SmallMultimodalClassifier
-from medfusion_sdk.exceptions import ModalityWarning, ParameterError
+from medfusion_sdk.exceptions import ModalityWarning
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from medfusion_sdk.nn.adacomed import AdaCoMedNetwork
 
-__all__ = [
-    "COLLABORATION",
-    "check_collaboration",
-    "check_n_experts",
-    "fill_bank",
-    "make_network",
-    "start_head",
-]
-
-_MAX_MODALITIES = 6
-# medfusion_sdk.nn.weighting has the same, but imports torch.
-_STRATEGIES = (
-    "learnable",
-    "inverse",
-    "inverse_paper",
-    "gaussian",
-    "threshold",
-    "ensemble",
-    "large_only",
-    "small_only",
-)
-_STRATEGY_PARAMS = ("alpha", "temperature", "sigma", "threshold", "slope")
-
-# What AdaCoMed's own parameters may be.
-COLLABORATION: Mapping[str, Allowed] = {
-    "small_model": InstanceOf(SmallMultimodalClassifier) | OneOf("precomputed", None),
-    "large_modalities": ListOf(InstanceOf(str)) | NONE,
-    "small_modalities": ListOf(InstanceOf(str)) | NONE,
-    "hidden_dim": Whole(least=1),
-    "n_heads": Whole(least=1),
-    "attention": OneOf("tokens", "concat"),
-    "max_subset_size": Whole(least=1) | NONE,
-    "strategy": OneOf(*_STRATEGIES),
-    "strategy_params": MappingTo(Number(above=0), keys=_STRATEGY_PARAMS) | NONE,
-    "similarity": OneOf("softmax", "softmax_mean"),
-    "similarity_scope": OneOf("batch", "sample"),
-    "inference_similarity": OneOf("running", "bank"),
-    "lambda_contrast": Number(least=0),
-    "temperature": Number(above=0),
-    "proj_dim": Whole(least=1) | NONE,
-    "share_head": FLAG,
-    "init_head_from_small": FLAG,
-    "freeze_small": FLAG,
-    "match_norm": FLAG,
-    "detach_similarity": FLAG,
-    "router_entropy": Number(least=0),
-}
-
-
-def check_collaboration(estimator: Any) -> None:
-    """Refuse parameters of the collaboration that don't fit each other.
-
-    Parameters
-    ----------
-    estimator : AdaCoMedClassifier
-        About to be fitted.
-
-    Raises
-    ------
-    ParameterError
-        Naming the parameters.
-    """
-    if estimator.attention == "tokens" and estimator.hidden_dim % estimator.n_heads:
-        raise ParameterError(
-            f"n_heads={estimator.n_heads} doesn't divide hidden_dim={estimator.hidden_dim}."
-        )
-    if isinstance(estimator.small_model, str) and not estimator.freeze_small:
-        raise ParameterError(
-            f"freeze_small=False needs a small model to train; small_model="
-            f"{estimator.small_model!r} has none."
-        )
-    threshold = dict(estimator.strategy_params or {}).get("threshold", 0.5)
-    if estimator.strategy == "threshold" and not 0 < threshold < 1:
-        warnings.warn(
-            f"threshold={threshold} lies outside (0, 1), where similarities are: one path will "
-            "have almost no weight.",
-            ModalityWarning,
-            stacklevel=4,
-        )
-
-
-def check_n_experts(estimator: Any, n_modalities: int) -> None:
-    """Refuse an expert for every subset of many modalities.
-
-    Parameters
-    ----------
-    estimator : AdaCoMedClassifier
-        About to be fitted.
-    n_modalities : int
-        Of the large path.
-
-    Raises
-    ------
-    ParameterError
-        If there would be too many.
-    """
-    if n_modalities > _MAX_MODALITIES and estimator.max_subset_size is None:
-        raise ParameterError(
-            f"{n_modalities} modalities would need {2**n_modalities - 1} experts; set "
-            "max_subset_size, for example to 2."
-        )
+__all__ = ["fill_bank", "make_network", "start_head"]
 
 
 def make_network(estimator: Any, dims: list[int], n_rows: float | None = None) -> AdaCoMedNetwork:
@@ -184,7 +71,7 @@ def make_network(estimator: Any, dims: list[int], n_rows: float | None = None) -
         collaboration,
         proj_dim=a["proj_dim"],
         share_head=a["share_head"],
-        small_encoder=None if a["freeze_small"] else _small_encoder(estimator.small_model_),
+        small_encoder=None if a["freeze_small"] else _small_encoder(estimator._small.model),
         match_norm=a["match_norm"],
         bank_size=a["bank_size"],
         multilabel=a["multilabel"],

@@ -48,8 +48,8 @@ class TrainingTable:
 
     Attributes
     ----------
-    X : ndarray of shape (n, n_features)
-        Values, NaN where missing.
+    X : ndarray of shape (n, n_features), DataFrame or ReadRows
+        Values, NaN where missing; or rows of a cohort table, read or not.
     targets : Targets, Numbers, SurvivalTimes or None
         Encoded y, of a classification, a regression or a prognosis; None where there is none.
     weight : ndarray of shape (n,)
@@ -62,7 +62,7 @@ class TrainingTable:
         Positions of the rows that early stopping judges by; nothing may be learnt from them.
     """
 
-    X: np.ndarray
+    X: Any
     targets: Any
     weight: np.ndarray
     rows: pd.Index

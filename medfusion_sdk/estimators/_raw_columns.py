@@ -26,6 +26,7 @@ from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._block_table import BlockTable
+from medfusion_sdk.estimators._rows import ReadRows
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 from medfusion_sdk.tables import SEPARATOR, group_blocks, make_modality_transformer
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from medfusion_sdk.training import TrainingConfig
 
-__all__ = ["RAW_COLUMNS", "RawColumns", "RawRows", "values_of"]
+__all__ = ["RAW_COLUMNS", "RawColumns", "RawRows"]
 
 _TUNING = Whole(least=1) | OneOf("frozen", "lora")
 RAW_COLUMNS: Mapping[str, Allowed] = {
@@ -49,35 +50,21 @@ _AT_ONCE = 1 << 30
 
 
 @dataclass(frozen=True)
-class RawRows:
-    """Rows of a cohort table, read.
+class RawRows(ReadRows):
+    """Rows of a cohort table, read; frozen embeddings are among the values.
 
     Attributes
     ----------
-    frame : DataFrame
-        As the user gave them.
-    values : ndarray of shape (n, n_features)
-        Their block table, frozen embeddings included.
     cells : dict of str to list
         Of each modality whose encoder learns, one cell per row; None where there is none.
     """
 
-    frame: pd.DataFrame
-    values: np.ndarray
     cells: dict[str, list[Any]]
-
-    def __len__(self) -> int:
-        return len(self.values)
 
     def __getitem__(self, rows: np.ndarray) -> RawRows:
         positions = np.arange(len(self))[rows]
         cells = {name: [column[i] for i in positions] for name, column in self.cells.items()}
         return RawRows(self.frame.iloc[positions], self.values[rows], cells)
-
-
-def values_of(X: Any) -> np.ndarray:
-    """Give the block table of validated rows, raw or not."""
-    return X.values if isinstance(X, RawRows) else X
 
 
 class RawColumns(BlockTable):
@@ -96,7 +83,6 @@ class RawColumns(BlockTable):
 
     encode_: ColumnTransformer | None = None
     tuned_: Mapping[str, int | str] = MappingProxyType({})
-    _block_names: list[str] | None = None
 
     # -- parameters ---------------------------------------------------------------------------
 
@@ -193,17 +179,6 @@ class RawColumns(BlockTable):
             absent = np.isnan(values[:, blocks[name]]).all(axis=1)
             found[name] = [None if gone else c for gone, c in zip(absent, cells, strict=True)]
         return found
-
-    def _all_blocks(self, X: Any) -> dict[str, np.ndarray]:
-        if self._block_names is None:
-            return super()._all_blocks(X)
-        return group_blocks(self._block_names, values_of(X).shape[1], self.modalities)
-
-    def _absent(self, X: Any) -> list[str]:
-        return super()._absent(values_of(X))
-
-    def _as_given(self, X: Any) -> Any:
-        return X.frame if isinstance(X, RawRows) else super()._as_given(X)
 
     # -- the network --------------------------------------------------------------------------
 

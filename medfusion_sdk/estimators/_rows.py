@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,46 @@ from sklearn.utils.validation import _num_samples
 
 from medfusion_sdk.exceptions import CellError
 
-__all__ = ["refuse_infinity", "row_labels"]
+__all__ = ["ReadRows", "refuse_infinity", "row_labels", "values_of"]
+
+
+@dataclass(frozen=True)
+class ReadRows(ABC):
+    """Rows of a cohort table with the block table that was made of them.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        As the user gave them.
+    values : ndarray of shape (n, n_features)
+        Their block table.
+    """
+
+    frame: pd.DataFrame
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @abstractmethod
+    def __getitem__(self, rows: np.ndarray) -> Self:
+        """Take some rows, by position or mask."""
+
+
+def values_of(X: Any) -> np.ndarray:
+    """Give the block table of validated rows, whether it was made of raw columns or given.
+
+    Parameters
+    ----------
+    X : ndarray or ReadRows
+        Validated rows.
+
+    Returns
+    -------
+    ndarray of shape (n, n_features)
+        Values, NaN where missing.
+    """
+    return X.values if isinstance(X, ReadRows) else X
 
 
 def row_labels(X: Any) -> pd.Index:

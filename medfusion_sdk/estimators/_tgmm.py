@@ -15,8 +15,8 @@ from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._prompts import choose_prompts, embed_prompts, numbered
-from medfusion_sdk.estimators._raw_columns import RawColumns, RawRows, values_of
-from medfusion_sdk.estimators._rows import row_labels
+from medfusion_sdk.estimators._raw_columns import RawColumns, RawRows
+from medfusion_sdk.estimators._rows import row_labels, values_of
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.estimators._tgmm_explanations import TaskOutput, drop_one, tgmm_explanation
 from medfusion_sdk.estimators._tgmm_parameters import TGMM

@@ -11,7 +11,8 @@ import pandas as pd
 from medfusion_sdk._parameters import FLAG, Allowed, Number, OneOf
 from medfusion_sdk.estimators._cox_expert import CoxExpert, fit_cox_expert, suffices
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._raw_columns import RawRows, values_of
+from medfusion_sdk.estimators._raw_columns import RawRows
+from medfusion_sdk.estimators._rows import values_of
 from medfusion_sdk.estimators._tgmm import TGMMBase
 from medfusion_sdk.survival import SurvivalTimes
 

@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from medfusion_sdk._parameters import Allowed
-from medfusion_sdk.estimators._block_classifier import BlockClassifier
-from medfusion_sdk.estimators._collaboration import (
-    COLLABORATION,
-    check_collaboration,
-    check_n_experts,
-    fill_bank,
-    make_network,
-    start_head,
-)
+from medfusion_sdk.estimators._adacomed import AdaCoMedBase
 from medfusion_sdk.estimators._explanations import adacomed_explanation
-from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
-from medfusion_sdk.estimators._paths import apply_where, fit_small_path, has_any, select_blocks
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._scaling import BlockScaling
-from medfusion_sdk.tables import presence_mask
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from medfusion_sdk.nn.adacomed import AdaCoMedNetwork
 
 __all__ = ["AdaCoMedClassifier"]
 
-# What the network's shape and its prediction depend on: kept from fit, so that parameters set
-# afterwards don't change a fitted model.
-_ARCHITECTURE = (
-    "hidden_dim",
-    "n_heads",
-    "attention",
-    "max_subset_size",
-    "strategy",
-    "similarity",
-    "temperature",
-    "proj_dim",
-    "share_head",
-    "freeze_small",
-    "match_norm",
-)
 
-
-class AdaCoMedClassifier(BlockClassifier):
-    """Large-small collaboration: AdaCoMed (CVPR 2025) on a block table.
+class AdaCoMedClassifier(AdaCoMedBase):
+    """Large-small collaboration: AdaCoMed (CVPR 2025) on a cohort table or a block table.
 
     The large path projects each modality's embedding, lets the modalities attend to each other and
     mixes one expert per non-empty subset of modalities (Eq. 1-2). The small path is a pretrained
@@ -63,14 +26,21 @@ class AdaCoMedClassifier(BlockClassifier):
     ----------
     modalities : "auto" or mapping, default="auto"
         How columns group into modalities; "auto" groups by the text before the first ``__``.
-    small_model : SmallMultimodalClassifier, "precomputed" or None, default=None
+    large : transformer or None, default=None
+        None: X is a block table. With :func:`make_modality_transformer`, or another transformer
+        that makes a block table, X is a cohort table of raw columns; a clone is fitted on the rows
+        to learn from, and the large path reads what it makes. Frozen encoders in it with a
+        cache compute each cell once, whatever is refitted.
+    small : SmallMultimodalClassifier, Pipeline, "precomputed" or None, default=None
         Pretrained on the same rows before the collaboration. None takes a
         :class:`SmallMultimodalClassifier` with its defaults and this estimator's `random_state`,
-        `scaling`, `dtype`, `device`, `batch_size` and `max_epochs`. "precomputed": the modality of
-        `small_modalities` is e_small itself.
+        `scaling`, `dtype` and `device`, without `large` its `batch_size` and `max_epochs` too.
+        With `large` it reads the cohort table itself, or what a Pipeline makes of it that ends in
+        one. "precomputed": the modality of `small_modalities` is e_small itself.
     large_modalities, small_modalities : list of str or None, default=None
-        Modalities that each path reads; None is all of them. A row that has none for a path is
-        predicted by the other.
+        Modalities that each path reads of the block table; None is all of them. A row that has none
+        for a path is predicted by the other. A small model on the cohort table has its own
+        `modalities` to select columns.
     hidden_dim : int, default=64
         Token width h. Published: 512, on 10^5 admissions; our decision for hundreds of patients.
     n_heads : int, default=8
@@ -136,7 +106,9 @@ class AdaCoMedClassifier(BlockClassifier):
         Names of the classes or labels.
     modalities_ : list of str
         Names of the large path's modalities.
-    small_model_ : SmallMultimodalClassifier or None
+    large_ : transformer or None
+        What makes the blocks of a cohort table, fitted.
+    small_ : SmallMultimodalClassifier, Pipeline or None
         The pretrained small model.
     state_ : dict of str to ndarray
         Trained weights, the small model's apart.
@@ -172,7 +144,8 @@ class AdaCoMedClassifier(BlockClassifier):
         self,
         modalities: str | Mapping[str, Any] = "auto",
         *,
-        small_model: Any = None,
+        large: Any = None,
+        small: Any = None,
         large_modalities: Sequence[str] | None = None,
         small_modalities: Sequence[str] | None = None,
         hidden_dim: int = 64,
@@ -211,7 +184,8 @@ class AdaCoMedClassifier(BlockClassifier):
         verbose: int = 0,
     ) -> None:
         self.modalities = modalities
-        self.small_model = small_model
+        self.large = large
+        self.small = small
         self.large_modalities = large_modalities
         self.small_modalities = small_modalities
         self.hidden_dim = hidden_dim
@@ -249,139 +223,13 @@ class AdaCoMedClassifier(BlockClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    _allowed: ClassVar[Mapping[str, Allowed]] = {
-        **BlockClassifier._allowed,
-        **COLLABORATION,
-    }
-
-    # -- fit ----------------------------------------------------------------------------------
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_collaboration(self)
-
-    def _fit_table(self, table: TrainingTable) -> None:
-        from medfusion_sdk.training import module_to_state
-
-        blocks = self._all_blocks(table.X)
-        self._check_scaling(blocks)
-        large = select_blocks(blocks, self.large_modalities, "large_modalities")
-        check_n_experts(self, len(large))
-        small = select_blocks(blocks, self.small_modalities, "small_modalities")
-        presence_mask(table.X, large | small, table.rows)
-        learning = table.take(table.kept)
-        self._small = fit_small_path(self, learning, small)
-        self.small_model_ = self._small.model
-        has_large = has_any(learning.X, large)
-        self._scaling = BlockScaling.fit(
-            learning.X[has_large],
-            learning.weight[has_large],
-            feature_names=None,
-            modalities=large,
-            scaling=self.scaling,
-        )
-        self.modalities_ = list(large)
-        network, data = self._start(table, has_any(table.X, large))
-
-        def finish(trained: AdaCoMedNetwork) -> AdaCoMedNetwork:
-            if self.inference_similarity == "bank":
-                fill_bank(trained, data, self._seed)
-            if self._spans is not None:
-                trained.experts.dims = self._spans.widen(trained.experts.projections)
-            return trained
-
-        self._module = self._train(network, table, data, finish)
-        self.similarity_ = self._module.running_similarity.item()
-        self.state_ = module_to_state(self._module)
-        del self._spans
-
-    def _start(
-        self, table: TrainingTable, has_large: np.ndarray
-    ) -> tuple[AdaCoMedNetwork, dict[str, Tensor]]:
-        """Stage 2's network, head started from the small model's, and the tensors to train on."""
-        import torch
-
-        x, present = apply_where(self._scaling, table.X, has_large)
-        dtype = self._torch_dtype(x.size)
-        before = getattr(self, "state_", None) if self.warm_start else None
-        self.architecture_ = self._architecture(table, dtype)
-        build = partial(make_network, self, n_rows=float(table.weight.sum()))
-        network, inputs = None, x
-        if before is not None:
-            network = seeded_module(partial(build, self._scaling.dims), self._seed, dtype)
-        self._spans = None
-        if network is None or not resume(network, before):
-            self._spans = RowSpans(x, present, self._scaling.dims)
-            inputs = self._spans.project(x)
-            network = seeded_module(partial(build, self._spans.dims), self._seed, dtype)
-            if self.small_model_ is not None and self.init_head_from_small:
-                start_head(network, self.small_model_, table.targets.classes)
-        data = to_tensors(inputs, present, dtype)
-        data |= self._small_inputs(table.X, has_large, dtype)
-        network.measure_norm(data, torch.from_numpy(table.weight).to(dtype))
-        data["target"] = self._target_tensor(table.targets, dtype)
-        return network, data
-
-    def _architecture(self, table: TrainingTable, dtype: Any) -> dict[str, Any]:
-        n_rows = len(table.weight)
-        # A batch less the row itself, or as many rows as have a small path at all.
-        n_stored = min(self._config(n_rows).rows_per_step(n_rows), n_rows) - 1
-        n_stored = min(n_stored, int(has_any(table.X, self._small.blocks).sum()))
-        return {
-            "dims": self._scaling.dims,
-            "n_outputs": len(table.targets.classes),
-            "small_width": self._small.width,
-            "embed_width": self.proj_dim or self._small.width,
-            "bank_size": n_stored if self.inference_similarity == "bank" else 0,
-            "multilabel": table.targets.multilabel,
-            "dtype": str(dtype).removeprefix("torch."),
-            **{name: getattr(self, name) for name in _ARCHITECTURE},
-            "strategy_params": dict(self.strategy_params or {}),
-        }
-
-    def _build_network(self) -> AdaCoMedNetwork:
-        import torch
-
-        a = self.architecture_
-        dtype = getattr(torch, a["dtype"])
-        return seeded_module(partial(make_network, self, a["dims"]), 0, dtype)
-
-    # -- prediction ---------------------------------------------------------------------------
-
-    def _read_blocks(self) -> dict[str, np.ndarray]:
-        return self._small.blocks | self._scaling.blocks
-
-    def _inputs(self, X: np.ndarray, rows: pd.Index) -> dict[str, Tensor]:
-        import torch
-
-        presence_mask(X, self._read_blocks(), rows)
-        dtype = getattr(torch, self.architecture_["dtype"])
-        has_large = has_any(X, self._scaling.blocks)
-        x, present = apply_where(self._scaling, X, has_large)
-        return to_tensors(x, present, dtype) | self._small_inputs(X, has_large, dtype)
-
-    def _small_inputs(self, X: np.ndarray, has_large: np.ndarray, dtype: Any) -> dict[str, Tensor]:
-        """The small path's part of a batch: its embedding, or what a trained encoder reads."""
-        import torch
-
-        inputs = {"has_large": torch.from_numpy(has_large)}
-        has_small = has_any(X, self._small.blocks)
-        if self.architecture_["freeze_small"]:
-            inputs["e_small"] = torch.from_numpy(self._small.embed(X, has_small)).to(dtype)
-        else:
-            scaling = self.small_model_._scaling
-            x, present = apply_where(scaling, X[:, self._small.columns], has_small)
-            small = to_tensors(x, present, dtype)
-            inputs |= {"small_x": small["x"], "small_present": small["present"]}
-        return inputs | {"has_small": torch.from_numpy(has_small)}
-
     def explain(self, X: Any) -> pd.DataFrame:
         """Tell which modalities, experts and path each prediction came from.
 
         Parameters
         ----------
         X : DataFrame or array of shape (n_samples, n_features)
-            Block table with the columns of the fit.
+            Table with the columns of the fit.
 
         Returns
         -------

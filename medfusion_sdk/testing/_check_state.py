@@ -119,12 +119,12 @@ def check_explain_covers_rows_and_modalities(estimator: Any) -> None:
 
 
 def check_small_model_is_frozen(estimator: Any) -> None:
-    """A pretrained ``small_model_`` equals the same model fitted by itself."""
-    needs(estimator, parameter="small_model")
+    """A pretrained ``small_`` equals the same model fitted by itself."""
+    needs(estimator, parameter="small")
     X, y = cohort()
     fitted = fit(estimator, X, y)
-    if getattr(fitted, "small_model_", None) is None:
+    if getattr(fitted, "small_", None) is None:
         raise SkipTest(f"{type(estimator).__name__} was fitted without a small model")
-    alone = clone(fitted.small_model_).fit(X.to_numpy(), y)
-    for name, array in fitted.small_model_.state_.items():
+    alone = clone(fitted.small_).fit(X.to_numpy(), y)
+    for name, array in fitted.small_.state_.items():
         assert np.array_equal(array, alone.state_[name]), f"{name} of the small model was changed"

@@ -25,7 +25,7 @@ def small(**parameters):
 
 def adacomed(**parameters):
     quick = {"max_epochs": 5, "hidden_dim": 8, "n_heads": 2, "random_state": 0}
-    first_stage = {"small_model": small(max_epochs=max(5, parameters.get("max_epochs", 5)))}
+    first_stage = {"small": small(max_epochs=max(5, parameters.get("max_epochs", 5)))}
     return AdaCoMedClassifier(**first_stage | quick | parameters)
 
 

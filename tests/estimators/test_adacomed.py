@@ -59,7 +59,7 @@ def test_stage_two_moves_the_head_and_leaves_the_small_model(table):
     X, y = table
     model, alone = adacomed().fit(X, y), small().fit(X, y)
     for name, array in alone.state_.items():
-        np.testing.assert_array_equal(model.small_model_.state_[name], array, err_msg=name)
+        np.testing.assert_array_equal(model.small_.state_[name], array, err_msg=name)
     assert not np.allclose(model.state_["head.weight"], alone.state_["head.weight"])
     assert not any(name.startswith("small_encoder") for name in model.state_)
 
@@ -68,7 +68,7 @@ def test_unfrozen_small_encoder_is_trained_within_the_network_only(table):
     X, y = table
     model, alone = adacomed(freeze_small=False).fit(X, y), small().fit(X, y)
     for name, array in alone.state_.items():
-        np.testing.assert_array_equal(model.small_model_.state_[name], array, err_msg=name)
+        np.testing.assert_array_equal(model.small_.state_[name], array, err_msg=name)
     trained = model.state_["small_encoder.encoders.0.weight"]
     assert not np.allclose(trained, alone.state_["encoders.0.weight"])
     again = pickle.loads(pickle.dumps(model))
@@ -77,15 +77,15 @@ def test_unfrozen_small_encoder_is_trained_within_the_network_only(table):
 
 def test_given_small_model_is_cloned_never_fitted(table):
     given = small()
-    model = adacomed(small_model=given).fit(*table)
+    model = adacomed(small=given).fit(*table)
     assert not hasattr(given, "state_")
-    assert model.small_model_ is not given
+    assert model.small_ is not given
 
 
 def test_default_small_model_follows_random_state(table):
     X, y = table
     first, second = (
-        adacomed(small_model=None, random_state=seed).fit(X, y).small_model_.state_["head.weight"]
+        adacomed(small=None, random_state=seed).fit(X, y).small_.state_["head.weight"]
         for seed in (0, 1)
     )
     assert not np.array_equal(first, second)
@@ -95,7 +95,7 @@ def test_precomputed_embedding_is_the_named_block_as_it_is(table):
     X, y = table
     X = X[X["note__0000"].notna()]
     model = adacomed(
-        small_model="precomputed",
+        small="precomputed",
         small_modalities=["note"],
         large_modalities=["ecg", "labs"],
         strategy="small_only",
@@ -103,7 +103,7 @@ def test_precomputed_embedding_is_the_named_block_as_it_is(table):
     weight, bias = model.state_["head.weight"], model.state_["head.bias"]
     scores = X.filter(like="note__").to_numpy() @ weight.T + bias
     np.testing.assert_allclose(model.predict_proba(X), softmax(scores, axis=1), atol=1e-10)
-    assert model.small_model_ is None
+    assert model.small_ is None
 
 
 # -- paths and modalities -----------------------------------------------------------------------
@@ -312,13 +312,13 @@ def test_head_of_the_representation_gives_the_scores(table):
         ({"similarity": "cosine"}, "similarity"),
         ({"similarity_scope": "epoch"}, "similarity_scope"),
         ({"inference_similarity": "none"}, "inference_similarity"),
-        ({"small_model": "pretrained"}, "small_model"),
-        ({"small_model": "precomputed"}, "small_modalities"),
+        ({"small": "pretrained"}, "small"),
+        ({"small": "precomputed"}, "small_modalities"),
         (
-            {"small_model": "precomputed", "small_modalities": ["labs"], "freeze_small": False},
+            {"small": "precomputed", "small_modalities": ["labs"], "freeze_small": False},
             "freeze_small",
         ),
-        ({"small_model": AdaCoMedClassifier()}, "SmallMultimodalClassifier"),
+        ({"small": AdaCoMedClassifier()}, "SmallMultimodalClassifier"),
         ({"n_heads": 3}, "n_heads"),
         ({"dtype": "float16"}, "dtype"),
         ({"max_epochs": 0}, "max_epochs"),
@@ -349,7 +349,7 @@ def test_dtype_is_that_of_the_weights(table, dtype):
 def test_single_and_double_precision_agree(table):
     X, y = table
     single, double = (
-        adacomed(dtype=dtype, small_model=small(dtype=dtype)).fit(X, y).predict_proba(X)
+        adacomed(dtype=dtype, small=small(dtype=dtype)).fit(X, y).predict_proba(X)
         for dtype in ("float32", "float64")
     )
     np.testing.assert_allclose(single, double, atol=1e-3)
@@ -374,7 +374,7 @@ def test_class_that_the_small_path_never_sees_can_be_predicted():
 
 def test_seed_reaches_a_given_small_model():
     X, y = cohort()
-    fits = [adacomed(small_model=small(random_state=None)).fit(X, y) for _ in range(2)]
+    fits = [adacomed(small=small(random_state=None)).fit(X, y) for _ in range(2)]
     np.testing.assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
 
 

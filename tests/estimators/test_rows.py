@@ -139,8 +139,8 @@ def test_scaling_of_a_modality_that_is_not_there_is_refused(make, table):
 
 def test_scaling_by_name_serves_both_paths(table):
     scaling = {"ecg": "block", "labs": "none"}
-    model = adacomed(small_model=None, small_modalities=["labs"], scaling=scaling).fit(*table)
-    assert model.small_model_.scaling == {"labs": "none"}
+    model = adacomed(small=None, small_modalities=["labs"], scaling=scaling).fit(*table)
+    assert model.small_.scaling == {"labs": "none"}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def blocks():
 def adacomed(blocks):
     small = SmallMultimodalClassifier(max_epochs=3, embed_size=8)
     return AdaCoMedClassifier(
-        small_model=small, max_epochs=3, hidden_dim=8, n_heads=2, random_state=0
+        small=small, max_epochs=3, hidden_dim=8, n_heads=2, random_state=0
     ).fit(*blocks)
 
 

@@ -94,7 +94,7 @@ def test_classifier_loaded_has_equal_parameters_history_and_state(classifier, tm
 
 def test_shared_small_model_loaded_is_still_one_object(adacomed, tmp_path):
     loaded = saved_and_loaded(adacomed, tmp_path)
-    assert loaded._small.model is loaded.small_model_
+    assert loaded._small.model is loaded.small_
 
 
 def test_classifier_loaded_clones_shows_html_and_fits_to_equal_weights(small, cohort, tmp_path):

@@ -89,8 +89,8 @@ def _threads_given_back():
 )
 @pytest.mark.parametrize("name", CHECKS)
 def test_our_estimator_passes_check(name, estimator):
-    if name == "check_small_model_is_frozen" and not hasattr(estimator, "small_model"):
-        with pytest.raises(SkipTest, match="no parameter small_model"):
+    if name == "check_small_model_is_frozen" and not hasattr(estimator, "small"):
+        with pytest.raises(SkipTest, match="no parameter small"):
             CHECKS[name](estimator)
     else:
         CHECKS[name](estimator)

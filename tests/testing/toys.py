@@ -333,12 +333,12 @@ class ExplainsPresentOnly(LinearToy):
 class TrainsItsSmallModel(LinearToy):
     """Wraps a small model and goes on training it."""
 
-    def __init__(self, small_model=None, random_state=None):
+    def __init__(self, small=None, random_state=None):
         super().__init__(random_state=random_state)
-        self.small_model = small_model
+        self.small = small
 
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
-        self.small_model_ = LinearToy(random_state=0).fit(np.asarray(X, dtype=float), y)
-        self.small_model_.state_["weight"] += 0.01
+        self.small_ = LinearToy(random_state=0).fit(np.asarray(X, dtype=float), y)
+        self.small_.state_["weight"] += 0.01
         return self
