@@ -93,9 +93,10 @@ class SurvivalTimes:
         times = _numbers(time)
         wrong = ~np.isfinite(times) | (times < 0)
         if wrong.any():
+            label = time.index[wrong].tolist()[0]
             raise DataError(
-                f"y has the time {times[wrong][0]} in row {time.index[wrong].tolist()[0]!r}; times are "
-                "finite and count from the moment of prediction, so they can't be negative."
+                f"y has the time {times[wrong][0]} in row {label!r}; times are finite and count "
+                "from the moment of prediction, so they can't be negative."
             )
         return cls(event.to_numpy(dtype=bool), times)
 
