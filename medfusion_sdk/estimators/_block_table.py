@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed, MappingTo, Number, OneOf
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
-from medfusion_sdk.estimators._rows import refuse_infinity
+from medfusion_sdk.estimators._rows import checked_numbers
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.tables import group_blocks
@@ -38,9 +37,7 @@ class BlockTable(NetworkEstimator):
     }
 
     def _validate(self, X: Any) -> np.ndarray:
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
-        refuse_infinity(values, X)
-        return values
+        return checked_numbers(self, X, reset=False)
 
     def _absent(self, X: np.ndarray) -> list[str]:
         return [
