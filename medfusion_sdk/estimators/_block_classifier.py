@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._block_table import BlockTable
 from medfusion_sdk.estimators._classifier import NetworkClassifier
-from medfusion_sdk.estimators._rows import refuse_infinity
+from medfusion_sdk.estimators._rows import checked_numbers
 
 __all__ = ["BlockClassifier"]
 
@@ -25,8 +24,4 @@ class BlockClassifier(BlockTable, NetworkClassifier):
     }
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        values, y = validate_data(
-            self, X, y, dtype=np.float64, ensure_all_finite=False, multi_output=True
-        )
-        refuse_infinity(values, X)
-        return values, y
+        return checked_numbers(self, X, y, multi_output=True)

@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed, MappingTo, Number, OneOf
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
-from medfusion_sdk.estimators._rows import ReadRows, refuse_infinity, values_of
+from medfusion_sdk.estimators._rows import ReadRows, checked_numbers, values_of
 from medfusion_sdk.estimators._scaling import BlockScaling
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.tables import group_blocks
@@ -40,9 +39,7 @@ class BlockTable(NetworkEstimator):
     }
 
     def _validate(self, X: Any) -> Any:
-        values = validate_data(self, X, dtype=np.float64, ensure_all_finite=False, reset=False)
-        refuse_infinity(values, X)
-        return values
+        return checked_numbers(self, X, reset=False)
 
     def _absent(self, X: Any) -> list[str]:
         values, blocks = values_of(X), self._read_blocks()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
+from medfusion_sdk.estimators._scaling import mean_and_spread
 from medfusion_sdk.survival import SurvivalTimes
 
 __all__ = ["CoxExpert", "fit_cox_expert"]
@@ -92,7 +93,7 @@ def fit_cox_expert(
     risk : ndarray of shape (n,)
         Log-risk of each row, by models that haven't seen it.
     """
-    fold = _deal_folds(y.event, seed)
+    fold = _deal_folds(np.column_stack([y.event, y.time, x]), seed)
     unseen, coefs = np.zeros((len(x), len(dims))), []
     for m, part in enumerate(np.split(x, np.cumsum(dims)[:-1], axis=1)):
         there = present[:, m]
@@ -100,20 +101,24 @@ def fit_cox_expert(
         for number in range(_N_FOLDS):
             out = there & (fold == number)
             unseen[out, m] = part[out] @ _fit_rows(part, y, weight, there & (fold != number), ties)
-    spread = unseen.std(axis=0)
+    spread = mean_and_spread(unseen, weight)[1]
     spread[spread == 0] = np.inf
     weights = _fit_cox(unseen / spread, y, weight, ties, nonnegative=True)
     coef = np.concatenate([own * w for own, w in zip(coefs, weights / spread, strict=True)])
     return CoxExpert(coef, weights), (unseen / spread) @ weights
 
 
-def _deal_folds(event: np.ndarray, seed: int) -> np.ndarray:
-    """Give each row a fold, each fold its share of events."""
-    order = np.random.default_rng(seed).permutation(len(event))
-    order = order[np.argsort(event[order], kind="stable")]
-    fold = np.empty(len(event), dtype=int)
-    fold[order] = np.arange(len(event)) % _N_FOLDS
-    return fold
+def _deal_folds(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Give each row a fold, each fold its share of events, which the first column has.
+
+    Copies of a row share a fold, else they would be seen; and the order of rows is of no matter.
+    """
+    distinct, number = np.unique(rows, axis=0, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    order = order[np.argsort(distinct[order, 0], kind="stable")]
+    fold = np.empty(len(distinct), dtype=int)
+    fold[order] = np.arange(len(distinct)) % _N_FOLDS
+    return fold[number]
 
 
 def _fit_rows(

@@ -1,4 +1,4 @@
-"""Rows as the user's table calls them, for results and for messages."""
+"""A table's numbers, and its rows as the user calls them, for results and for messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.validation import _num_samples, validate_data
 
 from medfusion_sdk.exceptions import CellError
 
-__all__ = ["ReadRows", "refuse_infinity", "row_labels", "values_of"]
+__all__ = ["ReadRows", "checked_numbers", "refuse_infinity", "row_labels", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,61 @@ def refuse_infinity(values: np.ndarray, X: Any) -> None:
         row=row_labels(X)[row],
         column=X.columns[column] if isinstance(X, pd.DataFrame) else column,
     )
+
+
+def checked_numbers(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Check a table of numbers as scikit-learn does, NaN allowed.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose fit or prediction it is.
+    X : DataFrame or array of shape (n, n_features)
+        As the user gave it; columns of any type whose cells are numbers or missing.
+    *y : object
+        Targets, where they are to be checked too.
+    **options : object
+        For :func:`~sklearn.utils.validation.validate_data`.
+
+    Returns
+    -------
+    ndarray of shape (n, n_features), or tuple of it and y
+        In float64.
+
+    Raises
+    ------
+    CellError
+        If a cell is infinite, or a DataFrame's no number.
+    """
+    table = _plain(X) if isinstance(X, pd.DataFrame) else X
+    found = validate_data(
+        estimator, table, *y, dtype=np.float64, ensure_all_finite=False, **options
+    )
+    refuse_infinity(found[0] if y else found, X)
+    return found
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Give columns that pandas doesn't take for numbers, such as with ``pd.NA``, as numbers."""
+    others = [i for i, dtype in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
+    table = table.copy(deep=False) if others else table
+    for place in others:
+        table.isetitem(place, _as_numbers(table.iloc[:, place]))
+    return table
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    missing = column.isna()
+    dated = isinstance(column.dtype, np.dtype) and column.dtype.kind in "mM"
+    cells = column.astype(object)
+    numbers = cells.where(cells.isna()) if dated else pd.to_numeric(cells, errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & ~missing)
+    if len(wrong):
+        raise CellError(
+            f"found {cells.iloc[wrong[0]]!r}; a number is needed, or a missing cell. Turn text and "
+            "dates into numbers first, for example by an OneHotEncoder in "
+            "make_modality_transformer.",
+            row=column.index[wrong[0]],
+            column=column.name,
+        )
+    return numbers.astype(np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.tables import group_blocks, presence_mask
 
-__all__ = ["BlockScaling", "apply_where"]
+__all__ = ["BlockScaling", "apply_where", "mean_and_spread"]
 
 # "auto" tells measurements from embeddings. An embedding's features share a scale that carries
 # meaning: an SVD's last components are noise, and dividing them by their tiny spread costs 0.1
@@ -214,7 +214,7 @@ def _learn_columns(
     Scaled, the block's rows have RMS norm one, unless `kind` is "none".
     """
     low, high = np.full((2, values.shape[1]), [[-np.inf], [np.inf]])
-    mean, spread = _mean_and_spread(values, weight)
+    mean, spread = mean_and_spread(values, weight)
     measured = kind == "feature" or (kind == "auto" and _are_measurements(spread))
     if clip == "auto":
         clip = _CLIP if values.shape[1] > _TABLE_WIDTH else None
@@ -222,7 +222,7 @@ def _learn_columns(
         reach = float(clip) * _robust_spread(values, weight, spread)
         median = _quantiles(values, weight, [0.5])[0]
         low, high = median - reach, median + reach
-        mean, spread = _mean_and_spread(np.clip(values, low, high), weight)
+        mean, spread = mean_and_spread(np.clip(values, low, high), weight)
     if kind == "none":
         mean, scale = np.zeros(len(mean)), np.ones(len(mean))
     elif measured:
@@ -233,7 +233,21 @@ def _learn_columns(
     return np.stack([low, high, mean, scale])
 
 
-def _mean_and_spread(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_spread(values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, NaN left out.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,) or (n, width)
+        NaN where missing.
+    weight : ndarray of shape (n,)
+        Row weights.
+
+    Returns
+    -------
+    mean, spread : ndarray of shape () or (width,)
+        Zero spread where all is the same.
+    """
     known = ~np.isnan(values)
     counts = np.maximum(weight @ known, np.finfo(np.float64).tiny)
     mean = (weight @ np.where(known, values, 0.0)) / counts

@@ -13,6 +13,7 @@ from medfusion_sdk.estimators._cox_expert import CoxExpert, fit_cox_expert, suff
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._raw_columns import RawRows
 from medfusion_sdk.estimators._rows import values_of
+from medfusion_sdk.estimators._scaling import mean_and_spread
 from medfusion_sdk.estimators._tgmm import TGMMBase
 from medfusion_sdk.survival import SurvivalTimes
 
@@ -80,9 +81,10 @@ class TGMMPrognosis(TGMMBase):
         )
         # A network's log-risks have no origin, and are too far apart on rows that it knows: of the
         # sum the order counts, brought to mean and spread of the expert's on rows it hasn't seen.
-        total = own + _NETWORK_SHARE * risk[rows]
-        self._scale = float(own.std() / total.std()) if total.std() > 0 else 1.0
-        self._origin = float(own.mean() - self._scale * total.mean())
+        both = np.column_stack([own, own + _NETWORK_SHARE * risk[rows]])
+        mean, spread = mean_and_spread(both, table.weight[rows])
+        self._scale = float(spread[0] / spread[1]) if spread[1] > 0 else 1.0
+        self._origin = float(mean[0] - self._scale * mean[1])
         self.cox_expert_ = expert
         risk = expert.risk(x)  # of rows held out for early stopping
         risk[rows] = own

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.utils import Tags, check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, MappingTo, Number, OneOf
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._rows import refuse_infinity, row_labels
+from medfusion_sdk.estimators._rows import checked_numbers, row_labels
 from medfusion_sdk.estimators._survivor import SurvivalCurves
 from medfusion_sdk.estimators._targets import row_weights
 from medfusion_sdk.estimators._tgmm_diagnosis import TGMMDiagnosis
@@ -84,8 +84,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         raw_X, table = X, self._start_reading(X)
-        values = validate_data(self, table, dtype=np.float64, ensure_all_finite=False)
-        refuse_infinity(values, table)
+        values = checked_numbers(self, table)
         X = self._finish_reading(raw_X, values)
         check_consistent_length(values, y)
         weight = row_weights(values, np.zeros(len(values)), sample_weight, None)

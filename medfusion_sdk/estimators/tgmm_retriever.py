@@ -9,12 +9,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._gallery import checked_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._rows import refuse_infinity, row_labels
+from medfusion_sdk.estimators._rows import checked_numbers, row_labels
 from medfusion_sdk.estimators._targets import Targets, row_weights
 from medfusion_sdk.estimators._tgmm_search import TGMMSearch
 from medfusion_sdk.training import with_callbacks
@@ -259,10 +258,6 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         return self
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        options = {"dtype": np.float64, "ensure_all_finite": False}
         if y is None or not self.label_share:
-            values, y = validate_data(self, X, **options), None
-        else:
-            values, y = validate_data(self, X, y, multi_output=True, **options)
-        refuse_infinity(values, X)
-        return values, y
+            return checked_numbers(self, X), None
+        return checked_numbers(self, X, y, multi_output=True)

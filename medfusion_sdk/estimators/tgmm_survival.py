@@ -7,11 +7,10 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import validate_data
 
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._rows import refuse_infinity
+from medfusion_sdk.estimators._rows import checked_numbers
 from medfusion_sdk.estimators._survivor import NetworkSurvival
 from medfusion_sdk.estimators._tgmm_explanations import TaskOutput
 from medfusion_sdk.estimators._tgmm_prognosis import TGMMPrognosis
@@ -197,9 +196,7 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
 
     def _validate_fit(self, X: Any) -> Any:
         table = self._start_reading(X)
-        values = validate_data(self, table, dtype=np.float64, ensure_all_finite=False)
-        refuse_infinity(values, table)
-        return self._finish_reading(X, values)
+        return self._finish_reading(X, checked_numbers(self, table))
 
     def _fit_table(self, table: TrainingTable) -> np.ndarray:
         self._read_table(table)

@@ -36,7 +36,8 @@ class SurvivalScorer:
         the rows that are scored.
     times : array-like of shape (n_times,), default=None
         For "auc" and "neg_brier". By default 15 quantiles, from 10 % to 80 %, of the times of
-        events among the rows that are scored.
+        events among the rows that are scored, as far as the estimator's curves go; or 15 even
+        steps of their follow-up, where events leave too few times.
 
     See Also
     --------
@@ -80,28 +81,38 @@ class SurvivalScorer:
         Returns
         -------
         float
-            The greater the better.
+            The greater the better; NaN where the rows can't tell.
         """
         y = SurvivalTimes.of(y)
         y_train = y if self.y_train is None else self.y_train
         if self.metric == "neg_brier":
-            times = self._times(y)
             curves = estimator.predict_survival_function(X)
+            times = self._times(y, 2, min(curve.domain[1] for curve in curves))
+            if not len(times):
+                return np.nan
             survival = np.stack([curve(times) for curve in curves])
             return -integrated_brier_score(y_train, y, survival, times)
         risk = estimator.predict(X)
         if self.metric == "auc":
-            return cumulative_dynamic_auc(y_train, y, risk, self._times(y))[1]
+            times = self._times(y, 1)
+            return cumulative_dynamic_auc(y_train, y, risk, times)[1] if len(times) else np.nan
         if self.metric == "ipcw":
             tau = float(y.time.max()) if self.tau is None else self.tau
             return concordance_index_ipcw(y_train, y, risk, tau=tau)
         return concordance_index(y, risk)
 
-    def _times(self, y: SurvivalTimes) -> np.ndarray:
+    def _times(self, y: SurvivalTimes, least: int, last: float = np.inf) -> np.ndarray:
+        """Where to score; nowhere if all were followed equally long, or longer than to `last`."""
         if self.times is not None:
             return np.asarray(self.times, dtype=np.float64)
-        found = np.unique(np.percentile(y.time[y.event], np.linspace(_FROM, _TO, _N_TIMES)))
-        return found[found < y.time.max()]
+        start, end = y.time.min(), y.time.max()
+        happened = y.time[y.event] if y.event.any() else y.time
+        found = np.unique(np.percentile(happened, np.linspace(_FROM, _TO, _N_TIMES)))
+        found = found[(found < end) & (found <= last)]
+        if len(found) >= least:
+            return found
+        even = np.linspace(start, min(end, last), _N_TIMES, endpoint=False)
+        return even if start < even[-1] else even[:0]
 
     def __repr__(self) -> str:
         return f"SurvivalScorer({self.metric!r})"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -73,8 +74,7 @@ def modality_baselines(
     if not names:
         raise ModalityError("there is no modality to make a model of.")
     linear = _logistic() if linear is None else linear
-    if boosted is None:
-        boosted = OneVsRestClassifier(HistGradientBoostingClassifier(random_state=0))
+    boosted = _boosting() if boosted is None else boosted
     alone = {f"{name} alone": _model(transformer, linear, names, [name]) for name in names}
     models: dict[str, Any] = dict(alone)
     if len(names) > 1:
@@ -110,6 +110,18 @@ def _logistic() -> Pipeline:
         FunctionTransformer(_by_root_width),
         OneVsRestClassifier(LogisticRegression(C=_C, max_iter=2000)),
     )
+
+
+def _boosting() -> Pipeline:
+    # scikit-learn's can't bin a column that no row of a fold has.
+    return make_pipeline(
+        ColumnTransformer([("known", "passthrough", _known_columns)]),
+        OneVsRestClassifier(HistGradientBoostingClassifier(random_state=0)),
+    )
+
+
+def _known_columns(X: Any) -> np.ndarray:
+    return np.flatnonzero(~np.asarray(pd.DataFrame(X).isna()).all(axis=0))
 
 
 def _by_root_width(x: np.ndarray) -> np.ndarray:

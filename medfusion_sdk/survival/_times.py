@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ class SurvivalTimes:
         ------
         DataError
             If event and time can't be told apart, a name says "censored" (the opposite of an
-            event), something is missing, or a time is negative.
+            event), something is missing, or a time is negative or no number.
         """
         if isinstance(y, SurvivalTimes):
             return y
@@ -68,7 +69,9 @@ class SurvivalTimes:
         named = {str(name).lower(): name for name in table.columns}
         if {"event", "time"} <= named.keys():
             return cls._checked(table[named["event"]], table[named["time"]])
-        opposite = [name for name in table.columns if "cens" in str(name).lower()]
+        # scikit-survival calls the event "cens" and "censor" in its example data.
+        refused = "censor(ed|ship)" if _is_scikit_survivals(y) else "cens"
+        opposite = [name for name in table.columns if re.search(refused, str(name).lower())]
         if opposite:
             raise DataError(
                 f"y has a column {opposite[0]!r}, which seems to say who was censored. What is "
@@ -81,18 +84,19 @@ class SurvivalTimes:
     @classmethod
     def _checked(cls, event: pd.Series, time: pd.Series) -> SurvivalTimes:
         if event.isna().any() or time.isna().any():
-            label = event.index[event.isna() | time.isna()][0]
+            label = event.index[event.isna() | time.isna()].tolist()[0]
             raise DataError(f"y lacks the event or the time of row {label!r}; leave such rows out.")
         if not _could_be_event(event):
             raise DataError(
                 f"y: found no column of events, which holds True and False or 1 and 0. {_FORMS}"
             )
-        times = time.to_numpy(dtype=np.float64)
+        times = _numbers(time)
         wrong = ~np.isfinite(times) | (times < 0)
         if wrong.any():
+            label = time.index[wrong].tolist()[0]
             raise DataError(
-                f"y has the time {times[wrong][0]} in row {time.index[wrong][0]!r}; times are "
-                "finite and count from the moment of prediction, so they can't be negative."
+                f"y has the time {times[wrong][0]} in row {label!r}; times are finite and count "
+                "from the moment of prediction, so they can't be negative."
             )
         return cls(event.to_numpy(dtype=bool), times)
 
@@ -174,6 +178,27 @@ def _two_columns(y: Any) -> pd.DataFrame:
     if table.shape[1] != 2:
         raise DataError(f"y has {table.shape[1]} columns: {list(table.columns)}. {_FORMS}")
     return table
+
+
+def _is_scikit_survivals(y: Any) -> bool:
+    fields = getattr(getattr(y, "dtype", None), "names", None)
+    return bool(fields) and y.dtype[0].kind == "b" and y.dtype[1].kind in "iuf"
+
+
+def _numbers(time: pd.Series) -> np.ndarray:
+    if pd.api.types.is_datetime64_any_dtype(time) or pd.api.types.is_timedelta64_dtype(time):
+        raise DataError(
+            f"y has times of type {time.dtype}; a number of days or months since the moment of "
+            "prediction is needed: (end - start) / pd.Timedelta(days=1)."
+        )
+    try:
+        return time.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        number = pd.to_numeric(time, errors="coerce")
+        label = time.index[number.isna()].tolist()[0]
+        raise DataError(
+            f"y has the time {time[number.isna()].iloc[0]!r} in row {label!r}; a number is needed."
+        ) from None
 
 
 def _could_be_event(column: pd.Series) -> bool:

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medfusion_sdk import DualAdapterClassifier, DualAdapterEmbedder
+from medfusion_sdk import (
+    DualAdapterClassifier,
+    DualAdapterEmbedder,
+    TGMMClassifier,
+    TGMMRetriever,
+)
 from medfusion_sdk.exceptions import CellError, ModalityError
 from tests.estimators.cohorts import adacomed, cohort, small
 
@@ -126,6 +131,50 @@ def test_infinity_beside_a_text_is_named_too(notes):
     X.loc["p5", "ecg__2"] = np.inf
     with pytest.raises(CellError, match=r"^row 'p5', column 'ecg__2': found inf"):
         dual(signal="ecg", text="note").fit(X, y)
+
+
+# -- cells that aren't numbers ------------------------------------------------------------------
+
+BLOCK_TABLES = pytest.mark.parametrize(
+    "make",
+    [
+        small,
+        lambda: TGMMClassifier(max_epochs=1, random_state=0),
+        lambda: TGMMRetriever(max_epochs=1, random_state=0),
+    ],
+    ids=["small", "tgmm", "retriever"],
+)
+
+
+@BLOCK_TABLES
+def test_missing_cells_of_any_kind_and_numbers_of_any_type_are_read_alike(make, table):
+    X, y = table
+    X["labs__0000"] = X["labs__0000"].round().fillna(0.0)
+    expected = make().fit(X, y).transform(X)
+    for other in (
+        X.astype(object).where(X.notna(), pd.NA),
+        X.astype(object).where(X.notna(), None),
+        X.convert_dtypes(),
+        X.assign(labs__0000=pd.Categorical(X["labs__0000"])),
+    ):
+        np.testing.assert_array_equal(make().fit(other, y).transform(other), expected)
+
+
+@BLOCK_TABLES
+@pytest.mark.parametrize("cell", ["male", pd.Timestamp("2020-01-01")], ids=["text", "date"])
+def test_cell_that_is_no_number_is_named_by_row_and_column(make, table, cell):
+    X, y = table
+    model = make().fit(X, y)
+    X["labs__0001"] = X["labs__0001"].astype(object)
+    X.loc["p6", "labs__0001"] = cell
+    dated = X.assign(labs__0001=cell)
+    for given, row in ((X, "p6"), (dated, "p0")):
+        for call in (
+            lambda given=given: make().fit(given, y),
+            lambda given=given: model.transform(given),
+        ):
+            with pytest.raises(CellError, match=f"^row '{row}', column 'labs__0001': found"):
+                call()
 
 
 # -- parameters that the table decides on -------------------------------------------------------

@@ -267,6 +267,26 @@ def test_expert_waits_for_rows_and_events(data):
     assert quick(expert=False).fit(X, y).cox_expert_ is None
 
 
+def _curves(X, *fitted_on, **with_weights):
+    model = quick(expert=True).fit(*fitted_on, **with_weights)
+    return np.column_stack([model.predict(X), model.predict_survival_function(X, True)])
+
+
+def test_order_of_rows_is_of_no_matter_to_the_expert(data):
+    X, y = data
+    order = np.random.default_rng(0).permutation(len(X))
+    shuffled = _curves(X, X.iloc[order], y[order])
+    np.testing.assert_allclose(shuffled, _curves(X, X, y), atol=1e-9)
+
+
+def test_weighted_rows_are_rows_given_as_often_to_the_expert(data):
+    X, y = data
+    times = np.random.default_rng(0).integers(0, 3, size=len(X))
+    several = np.repeat(np.arange(len(X)), times)
+    weighted = _curves(X, X, y, sample_weight=times)
+    np.testing.assert_allclose(weighted, _curves(X, X.iloc[several], y[several]), atol=1e-9)
+
+
 def test_outlying_values_do_not_carry_the_fit(data):
     X, y = data
     wild = X.copy()

@@ -22,7 +22,7 @@ from medfusion_sdk.metrics import (
     cumulative_dynamic_auc,
     integrated_brier_score,
 )
-from medfusion_sdk.survival import survival_target
+from medfusion_sdk.survival import StepFunction, survival_target
 
 EXACT = {"rtol": 0, "atol": 1e-8}
 
@@ -187,6 +187,42 @@ def test_several_scorers_score_at_once():
     folds = KFold(3, shuffle=True, random_state=0)
     found = cross_validate(CoxPHSurvivalAnalysis(), X, y, scoring=scoring, cv=folds)
     assert all(np.isfinite(found[f"test_{name}"]).all() for name in scoring)
+
+
+SHORT = {
+    "no event": ([0, 0, 0, 0], [1.0, 2.0, 3.0, 4.0]),
+    "events at one time": ([1, 1, 1, 0], [2.0, 2.0, 2.0, 3.0]),
+    "event at the last time": ([0, 0, 0, 1], [1.0, 2.0, 3.0, 4.0]),
+    "longer than in training": ([1, 1, 0, 0], [2.0, 9.0, 9.5, 10.0]),
+}
+
+
+class _Constant:
+    """Half of everyone lives beyond each time up to 5."""
+
+    def predict(self, X):
+        return X[:, 0]
+
+    def predict_survival_function(self, X):
+        curves = np.empty(len(X), dtype=object)
+        curves[:] = [StepFunction(np.array([0.5, 5.0]), np.array([0.5, 0.5]), 1.0)] * len(X)
+        return curves
+
+
+@pytest.mark.parametrize("case", SHORT)
+def test_scorer_without_times_of_its_own_finds_some_in_small_folds(case):
+    y, X = survival_target(*SHORT[case]), np.arange(4.0)[:, None]
+    assert SurvivalScorer("neg_brier")(_Constant(), X, y) == pytest.approx(-0.25, abs=0.03)
+    auc = SurvivalScorer("auc")(_Constant(), X, y)
+    expected = {"events at one time": 0.0, "longer than in training": 0.0}
+    # The first rows have the events, and the lowest risks.
+    np.testing.assert_equal(auc, expected.get(case, np.nan))
+
+
+@pytest.mark.parametrize("metric", ["auc", "neg_brier"])
+def test_scorer_is_nan_where_all_are_followed_equally_long(metric):
+    y, X = survival_target([1, 0, 0, 1], [3.0] * 4), np.arange(4.0)[:, None]
+    assert np.isnan(SurvivalScorer(metric)(_Constant(), X, y))
 
 
 def test_scorer_of_unknown_name_raises():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit, logit
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
@@ -251,6 +251,14 @@ def test_baselines_of_a_block_table_read_their_modalities(cohort):
     models["TGMM"] = TGMMClassifier(max_epochs=2, d_model=8, random_state=0)
     table = compare(models, X, y, cv=3, groups=groups, reference="concatenation", **QUICK)
     assert table["difference"].notna().sum() == 5
+
+
+def test_baselines_bear_a_column_that_no_training_row_has(cohort):
+    X, y, _ = cohort
+    X = X.assign(ecg__never=np.nan)
+    for model in modality_baselines(["ecg", "note"]).values():
+        if not isinstance(model, list):
+            assert np.isfinite(clone(model).fit(X, y).predict_proba(X)).all()
 
 
 def test_baselines_take_other_estimators_and_need_a_modality(cohort):

@@ -17,6 +17,7 @@ FORMS = {
     "structured": survival_target(EVENT, TIME),
     "scikit-survival's": Surv.from_arrays(EVENT, TIME),
     "structured, other names": Surv.from_arrays(EVENT, TIME, name_event="dead", name_time="d"),
+    "structured, scikit-survival's GBSG2": Surv.from_arrays(EVENT, TIME, name_event="cens"),
     "frame": pd.DataFrame({"event": EVENT, "time": TIME}),
     "frame, time first": pd.DataFrame({"Time": TIME, "Event": np.array(EVENT, dtype=int)}),
     "frame, nullable": pd.DataFrame({"event": EVENT, "time": TIME}).convert_dtypes(),
@@ -76,6 +77,20 @@ def test_original_is_what_scikit_survival_makes():
         (pd.DataFrame({"event": [1, 0], "time": [3.0, np.nan]}, index=["p", "q"]), "row 'q'"),
         (np.array([[1, 3.0], [0, -4.0]]), "can't be negative"),
         (np.array([[1, 3.0], [0, np.inf]]), "finite"),
+        (np.array([[1, 3.0], [0, -4.0]]), "in row 1;"),
+        (
+            pd.DataFrame({"event": [1, 0], "time": ["3", "lost"]}, index=["p", "q"]),
+            "'lost' in row 'q'",
+        ),
+        (
+            pd.DataFrame({"event": [1, 0], "time": pd.to_datetime(["2020-01-01", "2021-02-01"])}),
+            "days",
+        ),
+        (pd.DataFrame({"event": [1, 0], "time": pd.to_timedelta([3, 9], unit="D")}), "days"),
+        (
+            np.array([(1, 3.0), (0, 4.0)], dtype=[("cens", "i8"), ("time", "f8")]),
+            "who was censored",
+        ),
     ],
 )
 def test_outcome_that_cannot_be_read_raises_and_says_why(y, message):
