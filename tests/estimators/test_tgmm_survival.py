@@ -1,4 +1,4 @@
-"""TGMMSurvival: scikit-learn's checks, outcomes, curves, losses, and the expert beside it."""
+"""TGMMSurvival: scikit-learn's checks, outcomes, curves and losses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,7 @@ from medfusion_sdk.model_selection import EventStratifiedKFold
 from medfusion_sdk.persistence import load_estimator, save_estimator
 from medfusion_sdk.survival import BaselineHazard, SurvivalTimes, survival_target
 from medfusion_sdk.testing import multimodal_checks
-
-MODALITIES = ("ecg", "labs", "note")
-
-
-def quick(**parameters):
-    return TGMMSurvival(**{"max_epochs": 5, "d_model": 8, "random_state": 0} | parameters)
-
-
-def cohort(n_rows=140, *, seed=0, missing=True):
-    """Three modalities of four columns; the log-risk is the first column of two of them."""
-    rng = np.random.default_rng(seed)
-    names = [f"{name}__{i}" for name in MODALITIES for i in range(4)]
-    X = pd.DataFrame(rng.normal(size=(n_rows, 12)), columns=names)
-    X.index = [f"p{i}" for i in range(n_rows)]
-    died = rng.exponential(np.exp(-X["ecg__0"] - X["labs__0"]))
-    left = rng.exponential(2.0, size=n_rows)
-    if missing:
-        X.loc[rng.random(n_rows) < 0.3, [name for name in names if "note" in name]] = np.nan
-    return X, survival_target(died <= left, np.minimum(died, left))
+from tests.estimators.survivors import cohort, quick
 
 
 @pytest.fixture(scope="module")
@@ -251,42 +233,6 @@ def test_network_alone_orders_unseen_patients(parameters):
     assert model.score(X[200:], y[200:]) > best - 0.06
 
 
-def test_expert_weighs_the_modalities_that_tell_something(data):
-    model = quick(expert=True, max_epochs=1).fit(*cohort(300))
-    ecg, labs, note = model.cox_expert_.weights
-    assert min(ecg, labs) > 3 * note
-    assert note >= 0
-
-
-def test_expert_waits_for_rows_and_events(data):
-    X, y = data
-    assert quick().fit(X, y).cox_expert_ is not None
-    assert quick().fit(X[:90], y[:90]).cox_expert_ is None
-    rare = survival_target(y["event"] & (np.cumsum(y["event"]) < 15), y["time"])
-    assert quick().fit(X, rare).cox_expert_ is None
-    assert quick(expert=False).fit(X, y).cox_expert_ is None
-
-
-def _curves(X, *fitted_on, **with_weights):
-    model = quick(expert=True).fit(*fitted_on, **with_weights)
-    return np.column_stack([model.predict(X), model.predict_survival_function(X, True)])
-
-
-def test_order_of_rows_is_of_no_matter_to_the_expert(data):
-    X, y = data
-    order = np.random.default_rng(0).permutation(len(X))
-    shuffled = _curves(X, X.iloc[order], y[order])
-    np.testing.assert_allclose(shuffled, _curves(X, X, y), atol=1e-9)
-
-
-def test_weighted_rows_are_rows_given_as_often_to_the_expert(data):
-    X, y = data
-    times = np.random.default_rng(0).integers(0, 3, size=len(X))
-    several = np.repeat(np.arange(len(X)), times)
-    weighted = _curves(X, X, y, sample_weight=times)
-    np.testing.assert_allclose(weighted, _curves(X, X.iloc[several], y[several]), atol=1e-9)
-
-
 def test_outlying_values_do_not_carry_the_fit(data):
     X, y = data
     wild = X.copy()
@@ -297,15 +243,6 @@ def test_outlying_values_do_not_carry_the_fit(data):
         return np.corrcoef(risks)[0, 1]
 
     assert likeness(clip=3.0) > 0.95 > likeness(clip=None)
-
-
-def test_absent_modality_counts_as_average_for_the_expert(fitted, data):
-    X, _ = data
-    x, present = fitted._scaling.apply(X.to_numpy(float))
-    column = MODALITIES.index("note")
-    start = sum(fitted._scaling.dims[:column])
-    part = x[:, start : start + fitted._scaling.dims[column]]
-    assert not part[~present[:, column]].any()
 
 
 # -- scikit-learn's tools
