@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.estimators._rows import as_numbers
 from medfusion_sdk.exceptions import CellError, ModalityError
 from medfusion_sdk.readers.cells import read_column
 
@@ -36,16 +38,32 @@ def plain_table(X: Any) -> Any:
     DataFrame or ndarray
         A table with cells of arrays is a DataFrame, whatever it was: meta-estimators such as
         bagging hand over arrays of objects.
+
+    Raises
+    ------
+    CellError
+        If most cells of a column are numbers, and one is something else.
     """
     if not isinstance(X, pd.DataFrame):
         if not _holds_cells(X):
             return X
         X = pd.DataFrame(X)
     X = X.infer_objects()
-    for i in numeric_columns(X):
-        if not isinstance(X.dtypes.iloc[i], np.dtype):
-            X.isetitem(i, X.iloc[:, i].to_numpy(np.float64, na_value=np.nan))
+    numeric = set(numeric_columns(X))
+    for i, dtype in enumerate(X.dtypes):
+        column = X.iloc[:, i]
+        if i not in numeric and _is_of_numbers(column):
+            X.isetitem(i, as_numbers(column))
+        elif i in numeric and not isinstance(dtype, np.dtype):
+            X.isetitem(i, column.to_numpy(np.float64, na_value=np.nan))
     return X
+
+
+def _is_of_numbers(column: pd.Series) -> bool:
+    """Whether most cells are numbers, so that another one is a slip."""
+    numbers = sum(isinstance(cell, Number) and not pd.isna(cell) for cell in column)
+    others = sum(not (cell is None or cell is pd.NA or isinstance(cell, Number)) for cell in column)
+    return numbers > others
 
 
 def _holds_cells(X: Any) -> bool:

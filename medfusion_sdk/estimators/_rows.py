@@ -12,7 +12,14 @@ from sklearn.utils.validation import _num_samples, validate_data
 
 from medfusion_sdk.exceptions import CellError
 
-__all__ = ["ReadRows", "checked_numbers", "refuse_infinity", "row_labels", "values_of"]
+__all__ = [
+    "ReadRows",
+    "as_numbers",
+    "checked_numbers",
+    "refuse_infinity",
+    "row_labels",
+    "values_of",
+]
 
 
 @dataclass(frozen=True)
@@ -133,11 +140,28 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     others = [i for i, dtype in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
     table = table.copy(deep=False) if others else table
     for place in others:
-        table.isetitem(place, _as_numbers(table.iloc[:, place]))
+        table.isetitem(place, as_numbers(table.iloc[:, place]))
     return table
 
 
-def _as_numbers(column: pd.Series) -> pd.Series:
+def as_numbers(column: pd.Series) -> pd.Series:
+    """Give a column of numbers as floats, whatever pandas holds it as.
+
+    Parameters
+    ----------
+    column : Series
+        Cells that are numbers or missing.
+
+    Returns
+    -------
+    Series
+        The same in float64, NaN where missing.
+
+    Raises
+    ------
+    CellError
+        Naming the first cell that is something else.
+    """
     missing = column.isna()
     dated = isinstance(column.dtype, np.dtype) and column.dtype.kind in "mM"
     cells = column.astype(object)

@@ -110,7 +110,7 @@ def test_series_beyond_single_precision_is_refused(stays, fitted):
         ("vitals", "abc", "row 0, column 'vitals'"),
         ("vitals", [[1.0, 2.0], [3.0]], "row 0, column 'vitals'"),
         ("vitals", np.zeros((3, 4, 5)), "row 0, column 'vitals'.*shape"),
-        ("static__age", "old", "row 0, column 'static__age': expected a number.*str 'old'"),
+        ("static__age", "old", "row 0, column 'static__age': found 'old'; a number is needed"),
     ],
 )
 def test_cell_of_another_kind_than_in_training_is_named(stays, fitted, column, cell, complaint):
