@@ -171,7 +171,7 @@ def test_cell_that_is_no_number_is_named_by_row_and_column(make, table, cell):
     for given, row in ((X, "p6"), (whole, "p0")):
         with pytest.raises(CellError, match=f"^row '{row}', column 'labs__0001': found"):
             model.transform(given)
-    with pytest.raises(CellError, match="^row 'p6', column 'labs__0001': found"):
+    with pytest.raises(CellError, match=r"^row 'p6', column 'labs__0001': found"):
         make().fit(X, y)
     # A whole column of something else is an error too; the small model asks what it is.
     with pytest.raises((CellError, ModalityError), match="column 'labs__0001'"):
