@@ -1,8 +1,8 @@
 """VQA-RAD, image to caption and back, and the organ: how far one comes without an image model.
 
-232 radiology images; a caption is an image's questions and answers joined. Five folds over images,
-several partitions; the gallery of a query is its test fold, some 46 images, and the right answer
-its own image. Captions are encoded by MiniLM. **No pretrained image model is at hand**: every row
+232 radiology images; a caption is an image's questions and answers joined. Five folds over images;
+the gallery of a query is its test fold, some 46 images, and the right answer its own image.
+Captions are encoded by MiniLM. **No pretrained image model is at hand**: every row
 says what stands in its place, a vision transformer with random weights, or raw features (pixels
 averaged to 16 x 16, histograms of gradients). So the figures test the way from files to a common
 space, and the search; they say nothing about what the methods reach with a real encoder.
@@ -36,7 +36,7 @@ from medfusion_sdk.datasets import load_vqa_rad
 from medfusion_sdk.metrics import recall_at_k, score_table
 from medfusion_sdk.readers.image import read_image
 
-PARTITIONS = 3
+PARTITIONS = 1
 SIDE = 64  # of images as Brain-Adapter and the raw features get them
 CELLS, DIRECTIONS = 8, 8
 WAYS = ("image to caption", "caption to image")
