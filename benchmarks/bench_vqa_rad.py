@@ -39,6 +39,7 @@ from medfusion_sdk.readers.image import read_image
 PARTITIONS = 1
 SIDE = 64  # of images as Brain-Adapter and the raw features get them
 CELLS, DIRECTIONS = 8, 8
+STANDIN, MOST_TYPICAL = "random stand-in", "most typical first"
 WAYS = ("image to caption", "caption to image")
 
 
@@ -73,8 +74,8 @@ def image_blocks(X: pd.DataFrame) -> dict[str, np.ndarray]:
     """What stands for a pretrained image model."""
     images = grey_images(X["image"])
     return {
-        "random stand-in": ImageEncoder("standin-image").transform(X["image"]),
         "pixels": pooled(images),
+        STANDIN: ImageEncoder("standin-image").transform(X["image"]),
         "gradients": gradient_histograms(images),
     }
 
@@ -121,40 +122,34 @@ def named_blocks(image: np.ndarray, caption: np.ndarray, index: pd.Index) -> pd.
 
 
 def retrieval(X: pd.DataFrame, y: pd.Series, captions: np.ndarray) -> None:
-    """Print Recall@5 both ways."""
-    once = ("chance", "most typical first")
-    learning = {name: search for name, search in SIMPLE.items() if name not in once}
+    """Print Recall@5 both ways, for each image block."""
+    cells = pd.DataFrame(
+        {"image": list(grey_images(X["image"])[:, np.newaxis]), "caption": X["caption"]}, X.index
+    )
+    learning = {name: s for name, s in SIMPLE.items() if name not in ("chance", MOST_TYPICAL)}
     learning |= {
         "TGMMRetriever": partial(tgmm, labelled=False),
         "TGMMRetriever with organs": partial(tgmm, labelled=True),
     }
-    cells = pd.DataFrame(
-        {"image": list(grey_images(X["image"])[:, np.newaxis]), "caption": X["caption"]}, X.index
-    )
-    others = {"chance": SIMPLE["chance"], "the organ alone": same_organ}
-    scores: dict[str, list[np.ndarray]] = {}
+    own = np.tile(np.eye(len(X)), (PARTITIONS, 1))
     for kind, block in image_blocks(X).items():
-        searches: dict[str, Search] = {**others, **{f"{n}, {kind}": s for n, s in learning.items()}}
-        if kind == "random stand-in":
-            searches["Brain-Adapter with organs, random stand-in"] = brain_adapter(cells)
+        searches: dict[str, Search] = {"chance": SIMPLE["chance"], "the organ alone": same_organ}
+        searches |= {f"{name}, {kind}": search for name, search in learning.items()}
+        if kind == STANDIN:
+            searches[f"Brain-Adapter with organs, {kind}"] = brain_adapter(cells)
         blocks = named_blocks(block, captions, X.index)
         found, sizes = search_all(searches, partitions(blocks, y.to_numpy()), len(X))
-        scores |= found
-        others = {}
-        print(f"  {kind} done", flush=True)
-    own = np.tile(np.eye(len(X)), (PARTITIONS, 1))
-    groups = np.tile(np.arange(len(X)), PARTITIONS)
-    print(f"Recall@5, {len(X)} images, galleries of {sizes.min()} to {sizes.max()}")
-    for direction, way in enumerate(WAYS):
-        table = score_table(
-            own,
-            {name: both[direction] for name, both in scores.items()},
-            metric=partial(recall_at_k, k=5),
-            reference="chance",
-            groups=groups,
-            random_state=0,
-        )
-        print(f"{way}\n{table.round(3).to_string(na_rep='')}\n")
+        print(f"Recall@5, {len(X)} images, galleries of {sizes.min()} to {sizes.max()}")
+        for direction, way in enumerate(WAYS):
+            table = score_table(
+                own,
+                {name: both[direction] for name, both in found.items()},
+                metric=partial(recall_at_k, k=5),
+                reference="chance",
+                groups=np.tile(np.arange(len(X)), PARTITIONS),
+                random_state=0,
+            )
+            print(f"{way}\n{table.round(3).to_string(na_rep='')}\n", flush=True)
 
 
 def organs(X: pd.DataFrame, y: pd.Series, captions: np.ndarray) -> None:
