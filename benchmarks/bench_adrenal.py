@@ -140,7 +140,8 @@ def main() -> int:
         cost[name] = {"seconds": round(time.process_time() - start), "trained": n_trained}
         table = score_table(truth, scores, reference=REFERENCE, random_state=0)
         table = table.join(pd.DataFrame(cost).T).round(3).fillna("")
-        print(table.iloc[[-1]].to_string(header=len(table) == 1), flush=True)
+        row = table.iloc[[-1]].to_string(header=len(table) == 1, index_names=False)
+        print(row, flush=True)
     print(f"AUROC on {len(truth)} volumes, {int(truth.sum())} of them ill")
     print(table.to_string())
     return 0
