@@ -14,32 +14,26 @@ patient-grouped folds of the training records; TGMMRetriever has its defaults.
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from itertools import product
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
-from sklearn.cross_decomposition import CCA
-from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.kernel_ridge import KernelRidge
-from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import report
+from benchmarks.retrieval import SIMPLE, Part, Search, search_all, tgmm
 from medfusion_sdk import (
     SignalEncoder,
     SkipMissing,
     TextEncoder,
-    TGMMRetriever,
     make_modality_transformer,
 )
 from medfusion_sdk.datasets import load_ptbxl
@@ -48,33 +42,6 @@ from medfusion_sdk.model_selection import MultilabelStratifiedGroupKFold
 
 PARTITIONS = 3
 KS = (1, 5, 10)
-
-
-class Part(NamedTuple):
-    """Records of a fold: blocks, superclasses, patients."""
-
-    blocks: pd.DataFrame
-    labels: np.ndarray
-    patients: np.ndarray
-
-    @property
-    def ecg(self) -> np.ndarray:
-        """ECG block."""
-        return self.blocks.filter(like="ecg__").to_numpy(float)
-
-    @property
-    def report(self) -> np.ndarray:
-        """Report block."""
-        return self.blocks.filter(like="report__").to_numpy(float)
-
-    def take(self, rows: np.ndarray) -> Part:
-        """Some of the records."""
-        return Part(self.blocks.iloc[rows], self.labels[rows], self.patients[rows])
-
-
-# Similarities of a test fold's ECGs (rows) and reports (columns), and of reports and ECGs.
-Searched = tuple[np.ndarray, np.ndarray]
-Search = Callable[[Part, Part], Searched]
 
 
 def encoder(cache: Path) -> ColumnTransformer:
@@ -97,101 +64,8 @@ def encoder(cache: Path) -> ColumnTransformer:
     return make_modality_transformer(ecg=(ecg, "ecg"), report=(text, "report"), cache=cache)
 
 
-def cosines(a: np.ndarray, b: np.ndarray) -> Searched:
-    """Similarities both ways."""
-    found = normalize(a) @ normalize(b).T
-    return found, found.T
-
-
-def chance(_: Part, test: Part) -> Searched:
-    """All alike, so that a random order decides."""
-    same = np.zeros((len(test.blocks), len(test.blocks)))
-    return same, same
-
-
-def most_typical(train: Part, test: Part) -> Searched:
-    """The same answer to every query: what is nearest to the training records' mean."""
-
-    def typical(fitted: np.ndarray, new: np.ndarray) -> np.ndarray:
-        scores = normalize(new) @ normalize(fitted).mean(axis=0)
-        return np.tile(scores, (len(new), 1))
-
-    return typical(train.report, test.report), typical(train.ecg, test.ecg)
-
-
-def nearest_records(train: Part, test: Part, k: int) -> Searched:
-    """Go by the k training records nearest to the query: what they hold of the other modality."""
-
-    def through(own: np.ndarray, query: np.ndarray, other: np.ndarray, gallery: np.ndarray) -> Any:
-        nearest = np.argsort(-(normalize(query) @ normalize(own).T), axis=1)[:, :k]
-        return cosines(normalize(other)[nearest].mean(axis=1), gallery)[0]
-
-    return (
-        through(train.ecg, test.ecg, train.report, test.report),
-        through(train.report, test.report, train.ecg, test.ecg),
-    )
-
-
-def ridge(train: Part, test: Part, alpha: float) -> Searched:
-    """Predict the report's block from the ECG's, and compare."""
-    centre = train.report.mean(axis=0)
-    model = KernelRidge(alpha=alpha).fit(train.ecg, train.report - centre)
-    return cosines(model.predict(test.ecg), test.report - centre)
-
-
-def cca(train: Part, test: Part, n_components: int, n_principal: int | None = None) -> Searched:
-    """scikit-learn's CCA, on principal components or on the blocks as they are."""
-    ecg, text, new_ecg, new_text = train.ecg, train.report, test.ecg, test.report
-    if n_principal is not None:
-        pca = [PCA(n_principal, random_state=0).fit(x) for x in (ecg, text)]
-        ecg, text, new_ecg, new_text = (
-            pca[i % 2].transform(x) for i, x in enumerate((ecg, text, new_ecg, new_text))
-        )
-    with warnings.catch_warnings():
-        # More steps change nothing that shows in the scores.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = CCA(n_components, max_iter=1000).fit(ecg, text)
-    return cosines(*model.transform(new_ecg, new_text))
-
-
-def tgmm(train: Part, test: Part, labelled: bool) -> Searched:
-    """Ours, with its defaults."""
-    retriever = TGMMRetriever(random_state=0, keep_gallery=False)
-    retriever.fit(train.blocks, train.labels if labelled else None, groups=train.patients)
-    there = partial(retriever.similarity, test.blocks, test.blocks)
-    return there(query="ecg", target="report"), there(query="report", target="ecg")
-
-
-def tuned(search: Callable[..., Searched], grid: list[dict[str, Any]]) -> Search:
-    """Choose by Recall@5, mean of both ways, on folds of the training records."""
-
-    def chosen(train: Part, test: Part) -> Searched:
-        folds = list(GroupKFold(3).split(train.blocks, groups=train.patients))
-        scores = [
-            np.mean(
-                [
-                    recall_at_k(np.eye(len(held)), np.round(found, 6), k=5)
-                    for kept, held in folds
-                    for found in search(train.take(kept), train.take(held), **options)
-                ]
-            )
-            for options in grid
-        ]
-        return search(train, test, **grid[int(np.argmax(scores))])
-
-    return chosen
-
-
 SEARCHES: dict[str, Search] = {
-    "chance": chance,
-    "most typical first": most_typical,
-    "nearest training records": tuned(nearest_records, [{"k": k} for k in (1, 3, 5, 10, 20)]),
-    "ridge regression": tuned(ridge, [{"alpha": a} for a in (0.03, 0.1, 0.3, 1.0, 3.0)]),
-    "CCA on the blocks": tuned(cca, [{"n_components": n} for n in (5, 10, 20)]),
-    "CCA on principal components": tuned(
-        cca,
-        [{"n_components": n, "n_principal": p} for n, p in product((5, 10, 20), (20, 40, 60, 100))],
-    ),
+    **SIMPLE,
     "TGMMRetriever": partial(tgmm, labelled=False),
     "TGMMRetriever with labels": partial(tgmm, labelled=True),
 }
@@ -217,25 +91,6 @@ def folds(seed: int) -> Iterator[tuple[Part, Part, np.ndarray]]:
             ),
             test,
         )
-
-
-def search_all(n_records: int) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
-    """Similarities of every method by direction, partition below partition; NaN off the fold."""
-    scores = {
-        name: [np.full((PARTITIONS * n_records, n_records), np.nan) for _ in range(2)]
-        for name in SEARCHES
-    }
-    sizes = []
-    for seed in range(PARTITIONS):
-        for train, test, rows in folds(seed):
-            sizes.append(len(rows))
-            places = np.ix_(seed * n_records + rows, rows)
-            for name, search in SEARCHES.items():
-                for direction, found in enumerate(search(train, test)):
-                    # Cosines of equal reports differ in their last bits.
-                    scores[name][direction][places] = np.round(found, 6)
-        print(f"partition {seed + 1} of {PARTITIONS} done", flush=True)
-    return scores, np.array(sizes)
 
 
 def table(scores: dict[str, np.ndarray], relevant: dict[str, np.ndarray], groups: Any) -> Any:
@@ -274,7 +129,7 @@ def main() -> int:
     y, patients = ptbxl.target.to_numpy()[has], ptbxl.groups.to_numpy()[has]
     texts = pd.factorize(ptbxl.data["report"].to_numpy()[has])[0]
     n = len(y)
-    scores, sizes = search_all(n)
+    scores, sizes = search_all(SEARCHES, (folds(seed) for seed in range(PARTITIONS)), n)
     tile = partial(np.tile, reps=(PARTITIONS, 1))
     same_patient = patients[:, None] == patients
     relevant = {

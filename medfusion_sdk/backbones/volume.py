@@ -11,7 +11,7 @@ from medfusion_sdk.backbones.checkpoints import fill, read_checkpoint
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_vit3d import build_standin
 from medfusion_sdk.backbones.volume_source import VolumeSource
-from medfusion_sdk.nn.vit3d import ViT3D, pool_tokens
+from medfusion_sdk.nn.vit3d import ViT3D
 
 __all__ = [
     "VolumeBackbone",
@@ -49,23 +49,29 @@ class VolumeBackbone(FrozenModule):
         """What they are kept in."""
         return self.network.cls_token.dtype
 
-    def forward(self, volumes: Tensor, *, gradient_checkpointing: bool = False) -> Tensor:
-        """Compute the states of all tokens, in the network's own precision.
+    def read_out(
+        self, volumes: Tensor, pool: str, *, gradient_checkpointing: bool = False
+    ) -> Tensor:
+        """Compute one vector for each volume, in the network's own precision.
 
         Parameters
         ----------
         volumes : Tensor of shape (B, 1, D, H, W)
             From 0 to 1.
+        pool : {"cls", "mean"}
+            As in :func:`~medfusion_sdk.nn.vit3d.pool_tokens`.
         gradient_checkpointing : bool, default=False
             As in :class:`~medfusion_sdk.nn.vit3d.ViT3D`.
 
         Returns
         -------
-        Tensor of shape (B, 1 + N, width)
+        Tensor of shape (B, width)
             In the type of `volumes`.
         """
-        states = self.network(volumes.to(self.dtype), gradient_checkpointing=gradient_checkpointing)
-        return states.to(volumes.dtype)
+        read = self.network.read_out(
+            volumes.to(self.dtype), pool, gradient_checkpointing=gradient_checkpointing
+        )
+        return read.to(volumes.dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> VolumeBackbone:
         return self
@@ -102,7 +108,7 @@ class VolumeEmbedder(FrozenModule):
         Tensor of shape (B, width)
             In the type of `volumes`.
         """
-        return pool_tokens(self.backbone(volumes[:, None]), pool)
+        return self.backbone.read_out(volumes[:, None], pool)
 
 
 def borrow_volume_embedder(

@@ -56,6 +56,11 @@ class VolumeSource:
     fingerprint: str
     shape: ViT3DShape
 
+    @property
+    def width(self) -> int:
+        """Entries of a volume's vector."""
+        return self.shape.width
+
     def input_size(self, target_size: Any = None) -> tuple[int, int, int]:
         """Return the size of volume that it is to read.
 

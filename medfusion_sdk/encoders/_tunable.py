@@ -14,12 +14,13 @@ from medfusion_sdk.backbones.st_mem import StMem, borrow_st_mem, find_st_mem
 from medfusion_sdk.backbones.st_mem_signals import prepare
 from medfusion_sdk.backbones.text import TextBackbone, borrow_text_backbone, pool_states
 from medfusion_sdk.backbones.vision import VisionBackbone, borrow_vision_backbone
+from medfusion_sdk.backbones.vision_slices import slice_vectors
 from medfusion_sdk.encoders.base import BaseEncoder
 from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
+from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.nn.ragged import Ragged
-from medfusion_sdk.readers.image import read_image
 
 __all__ = ["Inputs", "frozen_network", "network_inputs"]
 
@@ -40,6 +41,11 @@ def frozen_network(encoder: BaseEncoder, device: torch.device) -> nn.Module:
     -------
     Module
         In float32; maps :func:`network_inputs` to (n, n_features).
+
+    Raises
+    ------
+    ParameterError
+        For an ImageEncoder that reads volumes of any number of slices.
     """
     if isinstance(encoder, TextEncoder):
         source = encoder._source()
@@ -47,7 +53,11 @@ def frozen_network(encoder: BaseEncoder, device: torch.device) -> nn.Module:
         return _TextVectors(text, encoder._pooling(source), encoder._normalize(source))
     if isinstance(encoder, ImageEncoder):
         vision = borrow_vision_backbone(encoder, encoder._source(), device, torch.float32)
-        return _ImageVectors(vision, encoder._pooling())
+        if encoder.slices == "all":
+            raise ParameterError(
+                "slices='all': volumes that learn along have one number of slices; name it."
+            )
+        return _ImageVectors(vision, encoder._pooling(), encoder.slice_pooling)
     assert isinstance(encoder, SignalEncoder)
     network = borrow_st_mem(encoder, find_st_mem(encoder.weights), device)
     return _SignalVectors(network, encoder._network().leads)  # type: ignore[attr-defined]
@@ -91,7 +101,7 @@ def _token_ids(encoder: TextEncoder, cells: Sequence[Any], device: torch.device)
 
 def _read(encoder: BaseEncoder, cell: Any) -> np.ndarray:
     if isinstance(encoder, ImageEncoder):
-        return encoder._source().pixels.prepare(read_image(cell, scale=encoder.scale))
+        return encoder._pixels(cell, encoder._source())
     assert isinstance(encoder, SignalEncoder)
     view = encoder._network().view()
     return prepare(view.look(view.read(cell))[0][np.newaxis])[0]
@@ -109,12 +119,14 @@ class _TextVectors(FrozenModule):
 
 
 class _ImageVectors(FrozenModule):
-    def __init__(self, backbone: VisionBackbone, pooling: str) -> None:
+    def __init__(self, backbone: VisionBackbone, pooling: str, slice_pooling: str) -> None:
         super().__init__()
-        self.backbone, self.pooling = backbone, pooling
+        self.backbone, self.pooling, self.slice_pooling = backbone, pooling, slice_pooling
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.backbone(pixels, self.pooling)
+        if pixels.ndim == 4:
+            return self.backbone(pixels, self.pooling)
+        return slice_vectors(self.backbone, pixels, self.pooling, self.slice_pooling)
 
 
 class _SignalVectors(FrozenModule):

@@ -12,8 +12,11 @@ from sklearn.base import clone
 
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.backbones.m3d_clip import read_projections
+from medfusion_sdk.backbones.slice_source import SliceSource
 from medfusion_sdk.backbones.text_source import find_text_source
+from medfusion_sdk.backbones.volume_source import VolumeSource, find_volume_source
 from medfusion_sdk.encoders._volume_inputs import VolumeInputs
+from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.encoders.volume import VOLUME_READING
 from medfusion_sdk.estimators._brain_parameters import BRAIN_ADAPTER
@@ -31,7 +34,6 @@ from medfusion_sdk.training import TrainingConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from medfusion_sdk.backbones.volume_source import VolumeSource
     from medfusion_sdk.nn.brain_adapter import BrainAdapterNetwork
     from medfusion_sdk.nn.brain_adapter_task import BrainAdapterTask
 
@@ -205,10 +207,16 @@ class BrainAdapterBase(BrainAdapterTable):
 
     # -- the network --------------------------------------------------------------------------
 
-    def _source(self) -> VolumeSource:
-        from medfusion_sdk.backbones.volume_source import find_volume_source
-
-        return find_volume_source(self.vision_encoder, allow_download=self.allow_download)
+    def _source(self) -> VolumeSource | SliceSource:
+        given = self.vision_encoder
+        if isinstance(given, ImageEncoder):
+            if self.train_mode == "full":
+                raise ParameterError(
+                    "train_mode='full' trains a network for volumes; an image model that reads "
+                    "slices stays frozen. Choose 'tlp' or 'fpm'."
+                )
+            return given._slice_source()
+        return find_volume_source(given, allow_download=self.allow_download)
 
     def _published_projections(self) -> dict[str, Any]:
         """M3D-CLIP's own projections, where both towers are its own."""
@@ -259,22 +267,27 @@ class BrainAdapterBase(BrainAdapterTable):
             built |= {
                 "target_size": source.input_size(self.target_size),
                 "adapter": self.adapter,
-                "image_width": source.shape.width,
+                "image_width": source.width,
             }
             self.architecture_["vision"] = source.fingerprint
-            self.architecture_["vision_shape"] = tuple(source.shape)
+            if isinstance(source, VolumeSource):
+                self.architecture_["vision_shape"] = tuple(source.shape)
         self.architecture_ |= {"network": built, "embed_width": built["proj_dim"]}
 
     def _vision(self, dtype: Any) -> nn.Module | None:
         """The vision encoder to start from: shared and frozen, or one's own where it is trained."""
         from medfusion_sdk.backbones.devices import resolve_device
+        from medfusion_sdk.backbones.vision_slices import borrow_slice_backbone
         from medfusion_sdk.backbones.volume import borrow_volume_backbone, load_vit3d
 
         if "image" not in self.modalities_:
             return None
+        source, device = self._source(), resolve_device(self.device)
+        if isinstance(source, SliceSource):
+            return borrow_slice_backbone(self, source, device, dtype)
         if self.architecture_["network"]["train_mode"] == "full":
-            return load_vit3d(self._source()).requires_grad_(True)
-        return borrow_volume_backbone(self, self._source(), resolve_device(self.device), dtype)
+            return load_vit3d(source).requires_grad_(True)
+        return borrow_volume_backbone(self, source, device, dtype)
 
     def _make(self, vision: nn.Module | None) -> BrainAdapterNetwork:
         import torch
@@ -320,21 +333,21 @@ class BrainAdapterBase(BrainAdapterTable):
 
     def _network(self) -> Any:
         from medfusion_sdk.backbones.devices import resolve_device
-        from medfusion_sdk.backbones.volume import VolumeBackbone
+        from medfusion_sdk.backbones.pool import FrozenModule
 
         module = getattr(self, "_module", None)
         vision = None if module is None else module.network.vision
-        if isinstance(vision, VolumeBackbone) and vision.device != resolve_device(self.device):
+        if isinstance(vision, FrozenModule) and vision.device != resolve_device(self.device):
             self._module = None  # built anew on the copy that lies there
         return super()._network()
 
     def _keep_state(self) -> None:
-        from medfusion_sdk.backbones.volume import VolumeBackbone
+        from medfusion_sdk.backbones.pool import FrozenModule
         from medfusion_sdk.training import module_to_state
 
         self.state_ = module_to_state(self._module)
         network = self._module.network
-        frozen = isinstance(network.vision, VolumeBackbone)
+        frozen = isinstance(network.vision, FrozenModule)
         if frozen and network.vision.dtype != network.reference.dtype:
             # Rounded to bfloat16, a row's prediction would depend on the rows beside it.
             self._module = None

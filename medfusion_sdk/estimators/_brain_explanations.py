@@ -120,7 +120,7 @@ def volume_maps(model: BrainAdapterClassifier, X: Any, kind: str) -> np.ndarray:
     ModalityError
         If the model reads no volumes.
     ParameterError
-        For another kind.
+        For another kind, or one that the vision encoder hasn't.
     """
     import torch
 
@@ -185,7 +185,14 @@ def _attention(task: BrainAdapterTask, batch: dict[str, Tensor]) -> Tensor:
     from medfusion_sdk.nn.vit3d import ViT3D, attention_rollout
 
     network: Any = task.network
-    vision = network.vision if isinstance(network.vision, ViT3D) else network.vision.network
+    vision = network.vision
+    if not isinstance(vision, ViT3D):
+        vision = getattr(vision, "network", None)
+    if vision is None:
+        raise ParameterError(
+            "kind='attention' follows a transformer for volumes; this model reads slices with "
+            f"{network.vision.source.name!r}. Choose 'gradient', 'occlusion' or 'adapter'."
+        )
     with torch.no_grad():
         adapted = network.adapter(batch["image"][:, None])
     shares = attention_rollout(vision, adapted, network.shape.image_pool)

@@ -16,6 +16,7 @@ from medfusion_sdk._parameters import (
     OneOf,
     Whole,
 )
+from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.volume import VOLUME_READING
 
 __all__ = ["BRAIN_ADAPTER"]
@@ -24,6 +25,7 @@ _SIZE = ListOf(Whole(least=1), length=3)
 
 BRAIN_ADAPTER: Mapping[str, Allowed] = {
     **VOLUME_READING,
+    "vision_encoder": InstanceOf(str, PathLike, ImageEncoder),
     "text_encoder": InstanceOf(str, PathLike) | Having("fit", "transform"),
     "volume_shape": _SIZE | NONE,
     "volume_size": _SIZE | NONE,

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import Allowed
+from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._aligned_space import AlignedSpace
 from medfusion_sdk.estimators._brain_adapter import BrainAdapterBase
@@ -44,9 +45,11 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
 
     Parameters
     ----------
-    vision_encoder : str or path, default="standin-vit3d"
+    vision_encoder : str, path or ImageEncoder, default="standin-vit3d"
         Frozen network: the stand-in, or M3D-CLIP as a folder, a file or a hub id; see
-        :class:`VolumeEncoder`.
+        :class:`VolumeEncoder`. An :class:`ImageEncoder` with `slices` set stands for its model on
+        so many axial slices of what the adapter makes (2.5-D), for scans of few thick slices; of
+        its other parameters `pooling`, `slice_pooling`, `revision` and `allow_download` count.
     text_encoder : str, path or TextEncoder, default="minilm"
         Frozen network of the reports: any Hugging Face encoder or decoder. Published: LLaMA2-7B,
         pooled over its tokens. M3D-CLIP's folder means its own language tower.
@@ -66,7 +69,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         size; published: (256, 256, 256).
     target_size : three ints or None, default=None
         What the adapter brings them to; by default the encoder's own size, (32, 256, 256) for
-        M3D-CLIP. Published: (64, 256, 256), for which positions are interpolated.
+        M3D-CLIP. Published: (64, 256, 256), for which positions are interpolated. For an
+        ImageEncoder its number of slices, of the size that its model reads.
     spacing, orientation, max_nan : optional
         How volumes are read, as in :class:`VolumeEncoder`.
     inputs : {"both", "image", "text"}, default="both"
@@ -79,7 +83,7 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
     adapter_channels : int, default=8
         Of ``conv3d``.
     image_pool : {"cls", "mean"}, default="cls"
-        The class token's state, or the mean of the patches'.
+        The class token's state, or the mean of the patches'; an ImageEncoder has its own `pooling`.
     text_pool : {"auto", "mean", "cls", "last"}, default="auto"
         Which token states of a report count; "auto" is the mean, or the first where the model was
         published so.
@@ -178,7 +182,7 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
 
     def __init__(
         self,
-        vision_encoder: str | PathLike[str] = "standin-vit3d",
+        vision_encoder: str | PathLike[str] | ImageEncoder = "standin-vit3d",
         *,
         text_encoder: str | PathLike[str] | TextEncoder = "minilm",
         volume: Any = "auto",

@@ -16,7 +16,6 @@ from torch.nn.functional import linear, normalize
 from torch.utils.checkpoint import checkpoint
 
 from medfusion_sdk.nn.brain_adapter_shape import BrainAdapterShape
-from medfusion_sdk.nn.vit3d import pool_tokens
 from medfusion_sdk.nn.volume_adapters import make_adapter
 
 __all__ = ["Aligned", "BrainAdapterNetwork"]
@@ -69,8 +68,8 @@ class BrainAdapterNetwork(nn.Module):
     Parameters
     ----------
     vision : Module or None
-        From volumes (B, 1, D', H', W') to token states: frozen and shared, or a network of its own
-        where all of it is trained; None where no images are read.
+        Its ``read_out`` makes vectors (B, image_width) of volumes (B, 1, D', H', W'): frozen and
+        shared, or a network of its own where all of it is trained; None where no images are read.
     shape : BrainAdapterShape
         The build.
     gradient_checkpointing : bool, default=False
@@ -173,8 +172,9 @@ class BrainAdapterNetwork(nn.Module):
         checkpointed = self.gradient_checkpointing and torch.is_grad_enabled()
         x = volumes[:, None].to(self.reference.dtype)
         x = checkpoint(self.adapter, x, use_reentrant=False) if checkpointed else self.adapter(x)
-        states = self.vision(x, gradient_checkpointing=checkpointed)
-        return pool_tokens(states, self.shape.image_pool)
+        return self.vision.read_out(  # type: ignore[operator]
+            x, self.shape.image_pool, gradient_checkpointing=checkpointed
+        )
 
     def read_images(self, batch: Batch) -> Tensor:
         """Run adapter and vision encoder on a batch whose rows all have an image.

@@ -67,6 +67,27 @@ class ViT3D(nn.Module):
                 states = block(states)
         return self.norm(states)
 
+    def read_out(
+        self, volumes: Tensor, pool: str, *, gradient_checkpointing: bool = False
+    ) -> Tensor:
+        """Compute one vector for each volume.
+
+        Parameters
+        ----------
+        volumes : Tensor of shape (B, 1, D, H, W)
+            As for :meth:`forward`.
+        pool : {"cls", "mean"}
+            As in :func:`pool_tokens`.
+        gradient_checkpointing : bool, default=False
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        Tensor of shape (B, width)
+            One row per volume.
+        """
+        return pool_tokens(self(volumes, gradient_checkpointing=gradient_checkpointing), pool)
+
     def embed(self, volumes: Tensor) -> Tensor:
         """Turn volumes into what enters the first block.
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 _UNMOVED = ("key.bias", "k_proj.bias", "k_lin.bias")
 KINDS = (
     "text-standin", "text-bert", "text-roberta", "text-distilbert", "text-llama",
-    "image-standin", "image-vit", "image-dinov2", "image-clip", "signal",
+    "image-standin", "image-vit", "image-dinov2", "image-clip", "slices-vit", "signal",
 )  # fmt: skip
 
 
@@ -39,6 +39,9 @@ def make(kind, folder):
         backbone = "standin-text" if model == "standin" else write_checkpoint(folder, model)
         cells = ["sinus rhythm", "no acute st elevation in lead v2", "sinus"]
         return TextEncoder(backbone, dtype="float32"), cells
+    if family == "slices":
+        cells = list(rng.random((3, 7, 40, 40)))
+        return ImageEncoder(write_vision(folder, model), dtype="float32", slices=3), cells
     backbone = "standin-image" if model == "standin" else write_vision(folder, model)
     return ImageEncoder(backbone, dtype="float32"), list(rng.random((3, 40, 40)))
 
