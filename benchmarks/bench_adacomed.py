@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -45,13 +46,13 @@ from medfusion_sdk.datasets import load_ptbxl
 from medfusion_sdk.metrics import macro_auroc, score_table
 from medfusion_sdk.model_selection import MultilabelStratifiedGroupKFold
 
-# Those beside the default, gaussian.
+# Those beside the default, ensemble.
 STRATEGIES = (
+    "gaussian",
     "learnable",
     "inverse",
     "inverse_paper",
     "threshold",
-    "ensemble",
     "large_only",
     "small_only",
 )
@@ -137,7 +138,7 @@ def models(task: Task) -> dict[str, Any]:
     parts = {
         "large": task.large,
         "small": task.small,
-        "max_subset_size": 2 if wide else None,
+        "max_subset_size": 1 if wide else None,
         "random_state": 0,
     }
     apart = {"strategy": "large_only", "lambda_contrast": 0.0, "init_head_from_small": False}
@@ -159,23 +160,32 @@ def logistic(task: Task) -> Pipeline:
     return make_pipeline(task.large, SimpleImputer(), StandardScaler(), linear)
 
 
-def partition(task: Task, seed: int) -> dict[str, np.ndarray]:
+def fold_scores(
+    task: Task, names: list[str], train: np.ndarray, test: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Probabilities of a fold's test rows by every model."""
+    found = {}
+    for name in names:
+        start = time.perf_counter()
+        model = models(task)[name].fit(task.X.iloc[train], task.y.iloc[train])
+        proba = model.predict_proba(task.X.iloc[test])
+        found[name] = proba if np.ndim(task.y) == 2 else proba[:, 1]
+        score = task.metric(task.y.iloc[test], found[name])
+        similarity = getattr(model, "similarity_", np.nan)
+        took = time.perf_counter() - start
+        print(f"  {name}  {score:.4f}  similarity {similarity:.3f}  {took:.0f} s", flush=True)
+    PretrainedOnce._fits.clear()
+    return found
+
+
+def partition(task: Task, names: list[str], seed: int, n_jobs: int) -> dict[str, np.ndarray]:
     """Out-of-fold probabilities of every model on one partition."""
-    found = {name: np.full(np.shape(task.y), np.nan) for name in models(task)}
-    for number, (train, test) in enumerate(task.folds(seed)):
-        for name, model in models(task).items():
-            start = time.perf_counter()
-            model.fit(task.X.iloc[train], task.y.iloc[train])
-            proba = model.predict_proba(task.X.iloc[test])
-            found[name][test] = proba if found[name].ndim == 2 else proba[:, 1]
-            score = task.metric(task.y.iloc[test], found[name][test])
-            similarity = getattr(model, "similarity_", np.nan)
-            print(
-                f"partition {seed} fold {number}  {name}  {score:.4f}  similarity "
-                f"{similarity:.3f}  {time.perf_counter() - start:.0f} s",
-                flush=True,
-            )
-        PretrainedOnce._fits.clear()
+    folds = list(task.folds(seed))
+    parts = Parallel(n_jobs=n_jobs)(delayed(fold_scores)(task, names, *fold) for fold in folds)
+    found = {name: np.full(np.shape(task.y), np.nan) for name in names}
+    for part, (_, test) in zip(parts, folds, strict=True):
+        for name in names:
+            found[name][test] = part[name]
     found[PLAIN] = (found[LARGE] + found[SMALL]) / 2
     return found
 
@@ -188,11 +198,15 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first partition")
     parser.add_argument("--embed-size", type=int, default=128)
     parser.add_argument("--series-steps", type=int, default=128)
+    parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=STRATEGIES)
+    parser.add_argument("--jobs", type=int, default=1, help="folds at once")
     asked = parser.parse_args()
     small = {"embed_size": asked.embed_size, "series_steps": asked.series_steps}
     task = {"ptbxl": ptbxl, "physionet2012": physionet2012}[asked.data](small)
     seeds = range(asked.first, asked.first + asked.partitions)
-    parts = [partition(task, seed) for seed in seeds]
+    left_out = {f"strategy {name}" for name in STRATEGIES if name not in asked.strategies}
+    names = [name for name in models(task) if name not in left_out]
+    parts = [partition(task, names, seed, asked.jobs) for seed in seeds]
     mean = {name: np.mean([part[name] for part in parts], axis=0) for name in parts[0]}
     for reference in (LARGE, SMALL, PLAIN):
         table = score_table(

@@ -247,7 +247,7 @@ def test_choices_are_those_of_the_networks():
     from medfusion_sdk.nn.weighting import STRATEGIES, path_weights
 
     adacomed = AdaCoMedClassifier._allowed
-    assert str(adacomed["strategy"]) == str(OneOf(*STRATEGIES))
+    assert str(adacomed["strategy"]) == str(OneOf("auto", *STRATEGIES))
     assert str(DualAdapterClassifier._allowed["combine"]) == str(OneOf(*COMBINATIONS))
     assert str(SignalEncoder._allowed["backbone"]) == str(OneOf(*SIGNAL_BACKBONES))
     constants = [

@@ -17,6 +17,7 @@ from medfusion_sdk.estimators._adacomed_parameters import (
     COLLABORATION,
     check_collaboration,
     check_n_experts,
+    choose_strategy,
     reads_cells,
 )
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
@@ -45,7 +46,6 @@ _ARCHITECTURE = (
     "n_heads",
     "attention",
     "max_subset_size",
-    "strategy",
     "similarity",
     "temperature",
     "proj_dim",
@@ -188,6 +188,7 @@ class AdaCoMedBase(BlockClassifier):
             "bank_size": n_stored if self.inference_similarity == "bank" else 0,
             "multilabel": table.targets.multilabel,
             "dtype": str(dtype).removeprefix("torch."),
+            "strategy": choose_strategy(self),
             **{name: getattr(self, name) for name in _ARCHITECTURE},
             "strategy_params": dict(self.strategy_params or {}),
         }

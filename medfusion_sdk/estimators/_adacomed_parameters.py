@@ -23,7 +23,13 @@ from medfusion_sdk._parameters import (
 from medfusion_sdk.estimators.small import SmallMultimodalClassifier
 from medfusion_sdk.exceptions import ModalityWarning, ParameterError
 
-__all__ = ["COLLABORATION", "check_collaboration", "check_n_experts", "reads_cells"]
+__all__ = [
+    "COLLABORATION",
+    "check_collaboration",
+    "check_n_experts",
+    "choose_strategy",
+    "reads_cells",
+]
 
 _MAX_MODALITIES = 6
 # medfusion_sdk.nn.weighting has the same, but imports torch.
@@ -49,7 +55,7 @@ COLLABORATION: Mapping[str, Allowed] = {
     "n_heads": Whole(least=1),
     "attention": OneOf("tokens", "concat"),
     "max_subset_size": Whole(least=1) | NONE,
-    "strategy": OneOf(*_STRATEGIES),
+    "strategy": OneOf("auto", *_STRATEGIES),
     "strategy_params": MappingTo(Number(above=0), keys=_STRATEGY_PARAMS) | NONE,
     "similarity": OneOf("softmax", "softmax_mean"),
     "similarity_scope": OneOf("batch", "sample"),
@@ -108,6 +114,26 @@ def reads_cells(estimator: Any) -> bool:
         False where it reads blocks, or is one.
     """
     return estimator.large is not None and not isinstance(estimator.small, str)
+
+
+def choose_strategy(estimator: Any) -> str:
+    """Tell how the two paths are weighed.
+
+    Parameters
+    ----------
+    estimator : AdaCoMedClassifier
+        About to be fitted.
+
+    Returns
+    -------
+    str
+        Its strategy; for "auto" "gaussian" where both paths read the same blocks, and "ensemble"
+        where the small model reads cells: either may then be the better one, and "gaussian" would
+        leave nearly all to the small one.
+    """
+    if estimator.strategy != "auto":
+        return estimator.strategy
+    return "ensemble" if reads_cells(estimator) else "gaussian"
 
 
 def _check_small(estimator: Any) -> None:

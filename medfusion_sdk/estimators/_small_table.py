@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["SmallTable"]
 
 # What "auto" is for blocks alone, where all rows are one step; and beside raw cells, where a step
-# is a mini-batch. The latter served well on PTB-XL, on another partition than is reported.
+# is a mini-batch. The latter served well on PTB-XL, on another partition than is reported. Encoders
+# learn by steps, and thousands of rows make more of these in an epoch: on 2,000 stays of PhysioNet
+# 2012, 500 steps scored 0.854, 200 scored 0.822.
 _BLOCKS: dict[str, Any] = {"lr": 1e-2, "max_epochs": 100}
-_RAW: dict[str, Any] = {"lr": 3e-3, "max_epochs": 30, "auto_rows": 32}
+_RAW: dict[str, Any] = {"lr": 3e-3, "auto_rows": 32}
+_RAW_STEPS, _RAW_EPOCHS = 500, (5, 30)
 # Activations of so many images or volumes fit into memory.
 _PREDICT_ROWS = 128
 
@@ -168,10 +171,16 @@ class SmallTable(BlockClassifier):
         return _PREDICT_ROWS if self._reads_raw else "auto"
 
     def _config(self, n_rows: int, **changed: Any) -> TrainingConfig:
-        usual = _RAW if self._reads_raw else _BLOCKS
+        usual = _RAW | {"max_epochs": _raw_epochs(n_rows)} if self._reads_raw else _BLOCKS
         asked = {"lr": self.learning_rate, "max_epochs": self.max_epochs}
         given = {name: value for name, value in asked.items() if value != "auto"}
         return super()._config(n_rows, **usual | given | changed)
+
+
+def _raw_epochs(n_rows: int) -> int:
+    """Epochs that come near the usual number of steps, whatever the batch size that is set."""
+    least, most = _RAW_EPOCHS
+    return min(max(round(_RAW_STEPS * _RAW["auto_rows"] / n_rows), least), most)
 
 
 def _has_cells(table: Any) -> bool:

@@ -49,11 +49,12 @@ class AdaCoMedClassifier(AdaCoMedBase):
         Modalities as tokens, or one concatenated vector, for which attention is a linear map.
     max_subset_size : int or None, default=None
         Largest subset of modalities with an expert of its own. Needed beyond six modalities.
-    strategy : str, default="gaussian"
+    strategy : str, default="auto"
         "learnable", "inverse", "inverse_paper", "gaussian", "threshold", "ensemble", "large_only"
         or "small_only". "inverse" is the authors' code, bounded; "inverse_paper" as printed.
-        The paper's best differs by task; "gaussian" trusts the large path only as far as it has
-        come to agree with the small one, which suits few patients.
+        The paper's best differs by task. "auto" is "gaussian" where both paths read blocks, which
+        trusts the large path only as far as it has come to agree with the small one; and
+        "ensemble" where the small model reads cells, and either path may be the better one.
     strategy_params : dict or None, default=None
         Constants of the strategy, see :func:`medfusion_sdk.nn.weighting.path_weights`.
     similarity : {"softmax", "softmax_mean"}, default="softmax"
@@ -152,7 +153,7 @@ class AdaCoMedClassifier(AdaCoMedBase):
         n_heads: int = 8,
         attention: str = "tokens",
         max_subset_size: int | None = None,
-        strategy: str = "gaussian",
+        strategy: str = "auto",
         strategy_params: Mapping[str, float] | None = None,
         similarity: str = "softmax",
         similarity_scope: str = "batch",

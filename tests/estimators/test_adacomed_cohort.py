@@ -51,7 +51,9 @@ def test_cohort_table_equals_blocks_made_by_hand_and_fitted(cohort, fitted):
     X, y = cohort
     by_hand = pd.concat([blocks().fit_transform(X), labs().fit_transform(X)], axis=1)
     paths = {"large_modalities": ["ecg", "note"], "small_modalities": ["labs"]}
-    expected = AdaCoMedClassifier(small=small(), **paths, **QUICK).fit(by_hand, y)
+    # "auto" is another strategy where the small model reads blocks.
+    expected = AdaCoMedClassifier(small=small(), strategy="ensemble", **paths, **QUICK)
+    expected.fit(by_hand, y)
     assert_same_state(expected.state_, fitted.state_)
     assert_same_state(expected.small_.state_, fitted.small_[-1].state_)
     for method in ("predict_proba", "transform", "decision_function"):
@@ -132,6 +134,7 @@ def test_early_stopping_keeps_the_rows_in_their_places(cohort):
         small=small(),
         large_modalities=["ecg", "note"],
         small_modalities=["labs"],
+        strategy="ensemble",
         early_stopping=True,
         **QUICK | {"max_epochs": 3},
     ).fit(values, y)
