@@ -232,9 +232,10 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"
         self._read_table(table)
-        self._fit_expert(table, targets.codes, kind)
+        scores = self._fit_expert(table, targets.codes, kind)
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
         self._learn(table, {"diagnosis": settings}, {"target": targets.codes})
+        self._weigh_network(table, scores, kind)
         self._conclude(table)
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
