@@ -180,7 +180,11 @@ def fit_beside(
     ParameterError
         If a class has fewer rows than there are folds.
     """
-    if wanted is False or not x.shape[1] or (wanted == "auto" and not trees_suffice(y[learnt], kind)):
+    if (
+        wanted is False
+        or not x.shape[1]
+        or (wanted == "auto" and not trees_suffice(y[learnt], kind))
+    ):
         return None, None
     _require_classes(y[learnt], kind)
     expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)

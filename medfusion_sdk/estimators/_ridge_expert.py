@@ -14,7 +14,7 @@ from medfusion_sdk.estimators._unseen import deal_folds, fit_modalities, minimis
 __all__ = ["RidgeExpert", "both_answers", "fit_ridge_expert", "ridge_suffices", "spread_of"]
 
 # Rows of a modality have RMS norm one: a priori its log-odds have this variance. TCGA would have
-# less, PTB-XL more: from 0.3 to 3 either scores within 0.02 of AUROC.
+# less, PTB-XL more: from 0.3 to 3 each scores within 0.02 of AUROC.
 _PRIOR_VARIANCE = 1.0
 # "auto" has an expert from here on: weighing modalities needs folds with enough of each class.
 _ROWS, _CLASS_ROWS = 100, 10
@@ -80,6 +80,7 @@ def fit_ridge_expert(
     weight: np.ndarray,
     *,
     seed: int,
+    n_classes: int | None = None,
     trees: np.ndarray | None = None,
 ) -> tuple[RidgeExpert, np.ndarray]:
     """Fit ridge logistic models to each modality, and weigh them by what they say of unseen rows.
@@ -98,6 +99,8 @@ def fit_ridge_expert(
         Row weights.
     seed : int
         Of the folds.
+    n_classes : int, optional
+        Where y holds classes; those that it has by default. One without a row gets no opinion.
     trees : ndarray of shape (n, n_outputs), optional
         Scores by trees that haven't seen the rows, to be weighed beside.
 
@@ -110,10 +113,10 @@ def fit_ridge_expert(
     """
     strata = y if y.ndim == 1 else np.unique(y, axis=0, return_inverse=True)[1]
     fold = deal_folds(strata, x, seed=seed)
-    n_classes = None if y.ndim == 2 else int(y.max()) + 1
+    n_classes = n_classes or int(y.max()) + 1
 
     def fit(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        if n_classes is not None:
+        if y.ndim == 1:
             return _fit_classes(z, y[rows], weight[rows], n_classes)
         own = [_fit_classes(z, label[rows].astype(int), weight[rows], 2) for label in y.T]
         return np.hstack([np.diff(coef, axis=1) for coef in own])

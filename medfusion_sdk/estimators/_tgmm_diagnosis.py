@@ -52,32 +52,47 @@ class TGMMDiagnosis(TGMMBase):
         """
         self.expert_ = self.ridge_expert_ = self._mixture = None
         rows = table.kept if known is None else table.kept[known[table.kept]]
-        if self.expert is False or not _contrasts(codes[rows]):
+        y, n_classes = codes[rows], len(table.targets.classes)
+        every = kind == "labels" or len(np.unique(y)) == n_classes
+        if self.expert is False or n_classes < 2 or not len(rows):
             return None
+        trees = None
         embeddings = self._sort_columns(values_of(table.X)[rows], table.weight[rows])
-        has_trees, trees = trees_suffice(codes[rows], kind), None
-        if has_trees:
-            self.expert_, trees = fit_beside(
-                self._plain(table.X), codes, table.weight, rows, wanted=True, kind=kind,
-                seed=self._seed,
-            )
+        if every and trees_suffice(y, kind):
+            trees = self._fit_trees(table, codes, rows, kind)
             if not embeddings:
                 self._mixture = Mixture.even()
                 return None
-        if self.expert == "auto" and not ridge_suffices(codes[rows]):
+        if self.expert == "auto" and not (every and ridge_suffices(y)):
             return None
         x, present = self._scaling.apply(values_of(table.X), table.rows)
         self.ridge_expert_, own = fit_ridge_expert(
             x[rows],
             present[rows],
             self._scaling.dims,
-            codes[rows],
+            y,
             table.weight[rows],
+            n_classes=n_classes,
             trees=None if trees is None else trees[rows],
             seed=self._seed,
         )
         scores = np.full((len(x), own.shape[1]), np.nan)
         scores[rows] = own
+        return scores
+
+    def _fit_trees(
+        self, table: TrainingTable, codes: np.ndarray, rows: np.ndarray, kind: str
+    ) -> np.ndarray | None:
+        """Fit the trees; returns their scores of all rows, by trees that haven't seen them."""
+        self.expert_, scores = fit_beside(
+            self._plain(table.X),
+            codes,
+            table.weight,
+            rows,
+            wanted=True,
+            kind=kind,
+            seed=self._seed,
+        )
         return scores
 
     def _sort_columns(self, values: np.ndarray, weight: np.ndarray) -> list[str]:
@@ -93,7 +108,7 @@ class TGMMDiagnosis(TGMMBase):
         return embeddings
 
     def _weigh_network(self, table: TrainingTable, scores: np.ndarray | None, kind: str) -> None:
-        """Put the trained network beside the ridge expert, whose scores :meth:`_fit_expert` gave."""
+        """Put the trained network beside the ridge expert, by the scores of :meth:`_fit_expert`."""
         if scores is None:
             return
         rows = ~np.isnan(scores).any(axis=1)
@@ -121,11 +136,6 @@ class TGMMDiagnosis(TGMMBase):
         scores = {"proba": logits, "proba_expert": expert, "proba_network": out["logits"]}
         answers = {name: _probabilities(own, multilabel) for name, own in scores.items()}
         return out | {"logits": logits} | answers
-
-
-def _contrasts(codes: np.ndarray) -> bool:
-    """Whether there is anything to tell apart."""
-    return len(codes) > 0 and bool((codes != codes[0]).any())
 
 
 def _probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:

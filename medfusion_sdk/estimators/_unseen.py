@@ -1,4 +1,4 @@
-"""Models of each modality alone, scored on rows that they haven't seen: what experts are made of."""
+"""Linear models of each modality alone, and what they say of rows that they haven't seen."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def deal_folds(strata: np.ndarray, *columns: np.ndarray, seed: int) -> np.ndarra
     ndarray of shape (n,) of int
         Below 5.
     """
-    distinct, number = np.unique(
-        np.column_stack([strata, *columns]), axis=0, return_inverse=True
-    )
+    distinct, number = np.unique(np.column_stack([strata, *columns]), axis=0, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(distinct))
     order = order[np.argsort(distinct[order, 0], kind="stable")]
     fold = np.empty(len(distinct), dtype=int)

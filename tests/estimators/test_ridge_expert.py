@@ -188,9 +188,7 @@ def test_multitask_learns_from_the_rows_with_a_diagnosis(data):
     model = TGMMMultiTask(**options).fit(X, y)
     x, present = model._scaling.apply(X.to_numpy(float))
     dims, weight = model._scaling.dims, np.ones(120)
-    by_hand, _ = fit_ridge_expert(
-        x[30:], present[30:], dims, target[30:], weight, seed=model._seed
-    )
+    by_hand, _ = fit_ridge_expert(x[30:], present[30:], dims, target[30:], weight, seed=model._seed)
     np.testing.assert_allclose(model.ridge_expert_.coef, by_hand.coef, atol=1e-12)
 
 
@@ -205,7 +203,8 @@ def test_expert_waits_for_rows_of_each_class(data, fitted):
     assert tgmm().fit(X, rare).ridge_expert_ is None
     assert tgmm(expert=True).fit(X, rare).ridge_expert_ is not None
     assert tgmm(expert=False).fit(X, y).ridge_expert_ is None
-    assert tgmm(expert=True).fit(X, np.zeros(len(X), int)).ridge_expert_ is None
+    nobody = np.zeros(len(X), int)
+    assert tgmm(expert=True).fit(X, nobody).ridge_expert_ is None
 
 
 def test_wide_blocks_have_ridge_models_beside_the_trees_of_the_others():
@@ -221,6 +220,14 @@ def test_wide_blocks_have_ridge_models_beside_the_trees_of_the_others():
     told = quantity(model.explain(made.data), "probability_expert")
     expected = np.diff(model.ridge_expert_.scores(x, trees))[:, 0]
     np.testing.assert_allclose(logit(told[:, 1]), expected, atol=1e-4)
+
+
+def test_class_without_a_row_gets_no_opinion():
+    x, y = rows_of(5)
+    expert, scores = fit(x, y, [5], n_classes=3)
+    assert scores.shape == (len(x), 3)
+    assert not expert.coef[:, 2].any()
+    assert expert.intercept[2] < expert.intercept[:2].min()
 
 
 # -- beside the network
