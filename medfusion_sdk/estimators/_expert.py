@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from medfusion_sdk.estimators._forest import Forest
 from medfusion_sdk.exceptions import ParameterError
 
-__all__ = ["Expert", "fit_beside", "fit_expert"]
+__all__ = ["Expert", "fit_beside", "fit_expert", "trees_suffice"]
 
 _N_FOLDS = 5
 _BOOSTING = {
@@ -180,7 +180,11 @@ def fit_beside(
     ParameterError
         If a class has fewer rows than there are folds.
     """
-    if wanted is False or not x.shape[1] or (wanted == "auto" and not _suffices(y[learnt], kind)):
+    if (
+        wanted is False
+        or not x.shape[1]
+        or (wanted == "auto" and not trees_suffice(y[learnt], kind))
+    ):
         return None, None
     _require_classes(y[learnt], kind)
     expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)
@@ -198,8 +202,21 @@ def _require_classes(y: np.ndarray, kind: str) -> None:
         )
 
 
-def _suffices(y: np.ndarray, kind: str) -> bool:
-    """Whether there are rows enough for trees, of each class and for and against each label."""
+def trees_suffice(y: np.ndarray, kind: str) -> bool:
+    """Tell whether there are rows enough for trees.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,) of int, or (n, K)
+        Classes; columns of labels or of numbers.
+    kind : {"classes", "labels", "numbers"}
+        What y holds.
+
+    Returns
+    -------
+    bool
+        Whether there are 500, and 20 of each class, and for and against each label.
+    """
     if len(y) < _ROWS or kind == "numbers":
         return len(y) >= _ROWS
     counts = np.bincount(y) if kind == "classes" else np.concatenate([y.sum(0), (1 - y).sum(0)])

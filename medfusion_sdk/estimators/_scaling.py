@@ -11,7 +11,7 @@ import numpy as np
 from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.tables import group_blocks, presence_mask
 
-__all__ = ["BlockScaling", "apply_where", "mean_and_spread"]
+__all__ = ["BlockScaling", "apply_where", "find_embeddings", "mean_and_spread"]
 
 # "auto" tells measurements from embeddings. An embedding's features share a scale that carries
 # meaning: an SVD's last components are noise, and dividing them by their tiny spread costs 0.1
@@ -188,6 +188,29 @@ def apply_where(
     if rows.any():
         x[rows], present[rows] = scaling.apply(X[rows])
     return x, present
+
+
+def find_embeddings(
+    X: np.ndarray, weight: np.ndarray, blocks: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Name the modalities that are embeddings, and no measurements, as "auto" tells the two.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+        Values, NaN where missing.
+    weight : ndarray of shape (n,)
+        Row weights.
+    blocks : mapping of str to ndarray of int
+        Column positions of each modality.
+
+    Returns
+    -------
+    list of str
+        Some of the names.
+    """
+    spreads = {name: mean_and_spread(X[:, own], weight)[1] for name, own in blocks.items()}
+    return [name for name, spread in spreads.items() if not _are_measurements(spread)]
 
 
 def _are_measurements(spread: np.ndarray) -> bool:

@@ -115,16 +115,17 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         targets = table.targets
         heads: dict[str, dict[str, Any]] = {}
         labels: dict[str, np.ndarray] = {}
-        self.expert_ = self.cox_expert_ = None
+        self.expert_ = self.ridge_expert_ = self.cox_expert_ = self._mixture = scores = None
         if "diagnosis" in self.tasks_:
             self.classes_, self.diagnosis_ = targets.classes, targets.name
-            self._fit_expert(table, targets.codes, "classes", targets.codes >= 0)
+            scores = self._fit_expert(table, targets.codes, "classes", targets.codes >= 0)
             heads["diagnosis"] = {"n_outputs": len(self.classes_)}
             labels["target"] = targets.codes
         if "prognosis" in self.tasks_:
             heads["prognosis"] = self._prognosis_head
             labels |= self._prognosis_labels(targets.times, targets.followed)
         self._learn(table, heads, labels)
+        self._weigh_network(table, scores, "classes")
         if "prognosis" in self.tasks_:
             followed = targets.followed
             risk = self._fit_cox_expert(table, targets.times, followed)

@@ -68,9 +68,12 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         Language model that embeds the prompt, once, in fit; see :class:`TextEncoder`. The
         embeddings are kept with the weights, so prediction needs no language model.
     expert : bool or "auto", default="auto"
-        Whether trees on the columns as they are stand beside the network: the log-odds of the
-        two are averaged. "auto" from 500 rows on, with 20 of each class. Ours, for tables of
-        measurements; False is the published method.
+        Whether simpler models stand beside the network. From 500 rows on, with 20 of each class:
+        trees on the columns as they are, whose log-odds are averaged with the network's. Below
+        that, or beside the trees where blocks are embeddings: a ridge logistic model per
+        modality, weighed by what each says of rows that it hasn't seen, which also decide how far
+        the sum is from the base rate. "auto" has the latter from 100 rows on, with 10 of each
+        class; True always. Ours; False is the published method.
     dropout : float, default=0.1
         In fusion and guidance.
     modality_dropout : float, default=0.2
@@ -120,6 +123,8 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         The sentence of each task; empty where no fixed tokens are.
     expert_ : Expert or None
         The trees, as arrays.
+    ridge_expert_ : RidgeExpert or None
+        The ridge logistic models; its ``weights`` tell how much each modality counts.
     encode_ : ColumnTransformer or None
         The encoders, fitted.
     tuned_ : dict of str to int or str
@@ -232,9 +237,10 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"
         self._read_table(table)
-        self._fit_expert(table, targets.codes, kind)
+        scores = self._fit_expert(table, targets.codes, kind)
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
         self._learn(table, {"diagnosis": settings}, {"target": targets.codes})
+        self._weigh_network(table, scores, kind)
         self._conclude(table)
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:

@@ -52,8 +52,9 @@ class TGMMMultiTask(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMTwoTa
     prognosis_loss, ties, margin : optional
         As in :class:`TGMMSurvival`.
     expert : bool or "auto", default="auto"
-        Whether trees stand beside the diagnosis as in :class:`TGMMClassifier`, and ridge Cox
-        models beside the prognosis as in :class:`TGMMSurvival`; "auto" decides for each.
+        Whether trees or ridge logistic models stand beside the diagnosis as in
+        :class:`TGMMClassifier`, and ridge Cox models beside the prognosis as in
+        :class:`TGMMSurvival`; "auto" decides for each.
     dropout, modality_dropout, alpha, scaling, clip : optional
         As in :class:`TGMMClassifier`.
     learning_rate, max_epochs, batch_size : optional
@@ -75,6 +76,8 @@ class TGMMMultiTask(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMTwoTa
         Names of the modalities, sorted.
     expert_ : Expert or None
         Trees beside the diagnosis.
+    ridge_expert_ : RidgeExpert or None
+        Ridge logistic models beside the diagnosis.
     cox_expert_ : CoxExpert or None
         Ridge Cox models beside the prognosis.
     baseline_ : BaselineHazard

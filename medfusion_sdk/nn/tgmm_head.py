@@ -45,7 +45,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, vector: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Predict each row from its vector alone, and what stands beside it in the batch.
+        """Predict each row from its vector alone, and what the network read of it.
 
         Parameters
         ----------

@@ -78,24 +78,15 @@ class DiagnosisHead(Head):
         vector : Tensor of shape (B, d)
             Of each row.
         batch : mapping of str to Tensor
-            What the network read. And, where there is an expert, its scores ``expert`` (B, C),
-            which are averaged with the head's: learnt apart, the two err in different ways,
-            while a head that was taught what the expert leaves over fitted its noise.
+            What the network read.
 
         Returns
         -------
         dict of Tensor
-            ``logits`` and ``proba``, of shape (B, C), and with an expert ``proba_network`` and
-            ``proba_expert``.
+            ``logits`` and ``proba``, of shape (B, C).
         """
-        logits, parts = self.scores(vector), {}
-        if "expert" in batch:
-            both = {"network": logits, "expert": batch["expert"]}
-            parts = {
-                f"proba_{name}": probabilities(own, self.multilabel) for name, own in both.items()
-            }
-            logits = (logits + batch["expert"]) / 2
-        return {"logits": logits, "proba": probabilities(logits, self.multilabel), **parts}
+        logits = self.scores(vector)
+        return {"logits": logits, "proba": probabilities(logits, self.multilabel)}
 
 
 class PrognosisHead(Head):

@@ -194,18 +194,33 @@ def test_token_shape_that_is_not_the_blocks_is_refused(shapes, complaint):
 # -- the expert
 
 
-def test_probability_averages_the_log_odds_of_network_and_expert(table, fitted):
-    X, y = table
-    alone = clone(fitted).set_params(expert=False).fit(X, y)
-    trees = fitted.expert_.scores(fitted._plain(X.to_numpy()))
-    expected = softmax((alone.decision_function(X)[:, None] * [-0.5, 0.5] + trees) / 2, axis=1)
-    np.testing.assert_allclose(fitted.predict_proba(X), expected, atol=1e-6)
+@pytest.fixture(scope="module")
+def many():
+    return cohort(500)
 
 
-def test_expert_is_there_from_500_rows_on():
-    X, y = cohort(500)
+@pytest.fixture(scope="module")
+def with_trees(many):
+    return tgmm(max_epochs=1).fit(*many)
+
+
+def test_probability_averages_the_log_odds_of_network_and_trees(many, with_trees):
+    X, y = many
+    alone = clone(with_trees).set_params(expert=False).fit(X, y)
+    trees = with_trees.expert_.scores(X[sorted(X)].to_numpy())
+    network = alone.decision_function(X)[:, None] * [-0.5, 0.5]
+    expected = softmax((network + trees) / 2, axis=1)
+    np.testing.assert_allclose(with_trees.predict_proba(X), expected, atol=1e-12)
+    for part, scores in {"network": network, "expert": trees}.items():
+        found = told(with_trees, X, f"probability_{part}", "label")
+        np.testing.assert_allclose(found, softmax(scores, axis=1), atol=1e-12)
+
+
+def test_trees_are_there_from_500_rows_on(many, with_trees):
+    X, y = many
     assert tgmm(max_epochs=1).fit(X[:499], y[:499]).expert_ is None
-    assert tgmm(max_epochs=1).fit(X, y).expert_ is not None
+    assert with_trees.expert_ is not None
+    assert with_trees.ridge_expert_ is None
 
 
 # -- explanations

@@ -316,15 +316,3 @@ def test_task_without_any_label_costs_nothing_and_the_gradient_is_finite(rows, t
     found["loss"].backward()
     assert found[task] == 0
     assert all(torch.isfinite(p.grad).all() for p in tasks.parameters() if p.grad is not None)
-
-
-def test_expert_is_averaged_with_the_network_at_prediction(rows):
-    batch, present = rows
-    tasks = two_tasks()
-    batch = batch | {"present": present}
-    alone = tasks.predict(batch)["logits"]
-    expert = torch.randn(6, 2).double()
-    both = tasks.predict(batch | {"expert": expert})
-    torch.testing.assert_close(both["logits"], (alone + expert) / 2)
-    torch.testing.assert_close(both["proba_expert"], expert.softmax(1))
-    torch.testing.assert_close(both["proba_network"], alone.softmax(1))
