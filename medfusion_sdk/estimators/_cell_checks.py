@@ -1,4 +1,4 @@
-"""What a table of AMFN has to be before it is read: numbers as numbers, channels as in training."""
+"""What a cohort table has to be before it is read: numbers as numbers, channels as in training."""
 
 from __future__ import annotations
 

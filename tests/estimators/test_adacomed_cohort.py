@@ -63,6 +63,18 @@ def test_cohort_table_equals_blocks_made_by_hand_and_fitted(cohort, fitted):
     pd.testing.assert_frame_equal(fitted.explain(X), expected.explain(by_hand))
 
 
+def test_paths_count_alike_where_the_small_one_reads_cells(cohort, fitted):
+    X, y = cohort
+    told = fitted.explain(X)
+    both = told[told["quantity"].isin(["w_large", "w_small"])]
+    assert (both["value"] == 0.5).mean() > 0.5  # a row without cells or blocks has one path
+    values = blocks().fit_transform(X)
+    complete = values.notna().all(axis=1).to_numpy()
+    on_blocks = AdaCoMedClassifier(small=small(), **QUICK).fit(values[complete], y[complete])
+    w_large = on_blocks.explain(values[complete]).query("quantity == 'w_large'")["value"]
+    assert (w_large < 0.4).all()  # gaussian's most is 0.394
+
+
 def test_small_pipeline_equals_the_same_pipeline_fitted_alone(cohort, fitted):
     X, y = cohort
     rows = X[LABS].notna().any(axis=1).to_numpy()

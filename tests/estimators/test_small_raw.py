@@ -382,3 +382,12 @@ def test_every_fusion_learns_real_ecgs_and_reports(fusion):
         fusion=fusion, embed_size=32, series_steps=64, max_epochs=20, random_state=0
     ).fit(X[train], ptbxl.target[train])
     assert macro_auroc(ptbxl.target[~train], model.predict_proba(X[~train])) > 0.65
+
+
+@pytest.mark.parametrize(("n_rows", "epochs"), [(40, 30), (2000, 8), (100_000, 5)])
+def test_raw_encoders_learn_for_about_as_many_steps_from_any_number_of_rows(n_rows, epochs):
+    model = SmallMultimodalClassifier()
+    model.architecture_ = {"kinds": ["block", "series"]}
+    assert model._config(n_rows).max_epochs == epochs
+    model.architecture_ = {"kinds": ["block"]}
+    assert model._config(n_rows).max_epochs == 100
