@@ -43,7 +43,7 @@ def test_laboratory_values_are_embedded_as_a_plain_computation_does_it(folder, p
 
 def test_capitals_are_kept_as_in_its_training(folder):
     weights = write_clinical_bert(folder)
-    block = TextEncoder(folder, pooling="cls").fit_transform(["K", "k", "L", "l"])
+    block = TextEncoder(folder, pooling="cls", dtype="float32").fit_transform(["K", "k", "L", "l"])
     for row, token in ((0, "K"), (1, "[UNK]"), (2, "L"), (3, "l")):
         expected = reference_states(weights, ["[CLS]", token, "[SEP]"])[0]
         np.testing.assert_allclose(block[row], expected, atol=1e-5)
@@ -53,13 +53,13 @@ def test_vocabulary_without_capitals_or_with_settings_is_read_as_these_say(folde
     weights = write_clinical_bert(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
     expected = reference_states(weights, ["[CLS]", "l", "[SEP]"])[0]
-    lowered = TextEncoder(folder, pooling="cls").fit_transform(["L"])[0]
+    lowered = TextEncoder(folder, pooling="cls", dtype="float32").fit_transform(["L"])[0]
     np.testing.assert_allclose(lowered, expected, atol=1e-5)
     (folder / "tokenizer_config.json").unlink()
     lower = [word if word.startswith("[") else f"_{word}_".lower() for word in VOCABULARY]
     lower[VOCABULARY.index("L")] = "l"
     (folder / "vocab.txt").write_text("\n".join(lower) + "\n")
-    uncased = TextEncoder(folder, pooling="cls").fit_transform(["L"])[0]
+    uncased = TextEncoder(folder, pooling="cls", dtype="float32").fit_transform(["L"])[0]
     expected = reference_states(weights, ["[CLS]", "L", "[SEP]"])[0]
     np.testing.assert_allclose(uncased, expected, atol=1e-5)
 

@@ -66,7 +66,7 @@ def test_minilm_equals_sentence_transformers():
 def test_pooling_and_normalisation_of_a_local_model(tmp_path, kind, pooling):
     folder = write_checkpoint(tmp_path, kind)
     texts = ["sinus rhythm", "no acute st elevation in lead v2"]
-    vectors = TextEncoder(folder, pooling=pooling, normalize=True).transform(texts)
+    vectors = TextEncoder(folder, pooling=pooling, normalize=True, dtype="float32").transform(texts)
     for text, vector in zip(texts, vectors, strict=True):
         states = reference_states(folder, text)
         pooled = {"mean": states.mean(axis=0), "cls": states[0], "last": states[-1]}[pooling]
@@ -75,20 +75,21 @@ def test_pooling_and_normalisation_of_a_local_model(tmp_path, kind, pooling):
 
 def test_decoder_takes_its_last_token_by_default(tmp_path):
     folder = write_checkpoint(tmp_path, "llama")
-    vector = TextEncoder(folder).transform(["sinus rhythm"])[0]
+    vector = TextEncoder(folder, dtype="float32").transform(["sinus rhythm"])[0]
     np.testing.assert_allclose(vector, reference_states(folder, "sinus rhythm")[-1], atol=2e-6)
 
 
 def test_long_text_counts_by_its_head(encoded):
     head = "sinus rhythm " * 10
-    vectors = TextEncoder(STANDIN, max_length=12).transform([head, head + "and much more " * 99])
+    encoder = TextEncoder(STANDIN, max_length=12, dtype="float32")
+    vectors = encoder.transform([head, head + "and much more " * 99])
     np.testing.assert_array_equal(vectors[0], vectors[1])
     assert encoded == [12, 12]
 
 
 def test_text_beyond_the_window_is_cut_to_it(tmp_path, encoded):
     folder = write_checkpoint(tmp_path, "roberta")
-    TextEncoder(folder).transform(["x" * 500])
+    TextEncoder(folder, dtype="float32").transform(["x" * 500])
     assert encoded == [64]
 
 
@@ -104,7 +105,7 @@ def test_odd_texts_have_finite_embeddings(text):
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 1}, {"batch_size": 7}])
 def test_embedding_depends_on_its_text_alone(notes, options):
-    encoder = TextEncoder(STANDIN, **options)
+    encoder = TextEncoder(STANDIN, dtype="float32", **options)
     alone = np.concatenate([encoder.transform([note]) for note in notes])
     order = np.random.default_rng(1).permutation(len(notes))
     shuffled = encoder.transform([notes[i] for i in order])
@@ -121,7 +122,7 @@ def test_minilm_embedding_does_not_depend_on_its_batch():
 
 
 def test_out_of_memory_gives_the_same_embeddings_and_one_warning(notes, monkeypatch):
-    encoder = TextEncoder(STANDIN, batch_size=16)
+    encoder = TextEncoder(STANDIN, batch_size=16, dtype="float32")
     expected = encoder.transform(notes)
     forward = TextBackbone.forward
 

@@ -55,14 +55,15 @@ def reference(backbone, cells, size, pool="cls"):
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_vectors_are_the_networks_read_outs(checkpoint, pool):
-    found = VolumeEncoder(checkpoint, pool=pool).transform(VOLUMES)
+    found = VolumeEncoder(checkpoint, pool=pool, dtype="float32").transform(VOLUMES)
     expected = reference(checkpoint, VOLUMES, (8, 16, 16), pool)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_other_size_interpolates_positions(checkpoint):
-    found = VolumeEncoder(checkpoint, target_size=(16, 16, 24)).transform(VOLUMES)
+    encoder = VolumeEncoder(checkpoint, target_size=(16, 16, 24), dtype="float32")
+    found = encoder.transform(VOLUMES)
     np.testing.assert_allclose(found, reference(checkpoint, VOLUMES, (16, 16, 24)), atol=1e-5)
     with pytest.raises(ParameterError, match="multiple of the patch size"):
         VolumeEncoder(checkpoint, target_size=(16, 16, 25)).transform(VOLUMES)
@@ -70,8 +71,8 @@ def test_other_size_interpolates_positions(checkpoint):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100, "auto"])
 def test_batches_do_not_change_the_vectors(batch_size):
-    whole = VolumeEncoder().transform(VOLUMES)
-    found = VolumeEncoder(batch_size=batch_size).transform(VOLUMES[::-1])
+    whole = VolumeEncoder(dtype="float32").transform(VOLUMES)
+    found = VolumeEncoder(batch_size=batch_size, dtype="float32").transform(VOLUMES[::-1])
     np.testing.assert_allclose(found[::-1], whole, atol=1e-6)
 
 
@@ -88,7 +89,7 @@ def test_no_more_than_a_batch_of_volumes_is_in_memory(paths, monkeypatch):
         return array
 
     monkeypatch.setattr(volume_module, "read_volume", counted)
-    VolumeEncoder(batch_size=2).transform(paths)
+    VolumeEncoder(batch_size=2, dtype="float32").transform(paths)
     assert len(most) == 5
     assert max(most) <= 2 * min(2, torch.get_num_threads())  # batches are computed side by side
 
