@@ -71,8 +71,9 @@ def grid_events(
     ----------
     events : DataFrame or path
         One row per event. A path of a ``.parquet`` file (which needs pyarrow) or a ``.csv`` file,
-        plain or compressed, gives what the table itself gives. It is read in pieces; what is kept passes through a private temporary folder, so memory
-        grows with the cohort table and not with the number of events.
+        plain or compressed, gives what the table itself gives. It is read in pieces; what is kept
+        passes through a private temporary folder, so memory grows with the cohort table and not
+        with the number of events.
     groups : mapping of str to sequence of str
         Column of each modality group, and the parameters that are its channels, in order. A
         parameter is in one group at most. The columns and channels of the table are these,

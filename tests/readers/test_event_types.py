@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import gzip
 import warnings
@@ -201,10 +201,10 @@ DATES = {
     "day": ["01.03.2150", "02.03.2150"],
     "clock": ["10:05", "11:30"],
     "Timestamp": pd.Series(list(STAMPS), dtype=object),
-    "date": [datetime.date(2150, 3, 1)] * 2,
-    "time": [datetime.time(10, 5)] * 2,
+    "date": [dt.date(2150, 3, 1)] * 2,
+    "time": [dt.time(10, 5)] * 2,
     "timedelta": STAMPS - STAMPS[0],
-    "timedelta object": pd.Series([datetime.timedelta(minutes=5)] * 2, dtype=object),
+    "timedelta object": pd.Series([dt.timedelta(minutes=5)] * 2, dtype=object),
     "category": pd.Categorical(STAMPS),
     "period": STAMPS.to_period("h"),
     "half": [5.0, "2150-03-01 10:05"],
