@@ -46,7 +46,7 @@ def _text_of_number(cell: Any) -> str:
     if whole or (isinstance(cell, Decimal) and cell == cell.to_integral_value()):
         return str(int(cell))
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        if abs(cell) > _EXACT:
+        if abs(float(cell)) > _EXACT:
             raise _inexact(repr(float(cell)))
         return str(int(cell))
     return str(cell)
