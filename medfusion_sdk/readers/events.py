@@ -143,14 +143,14 @@ def grid_events(
     >>> import pandas as pd
     >>> from medfusion_sdk import grid_events
     >>> events = pd.DataFrame(
-    ...     [(7, 5, "HR", 80.0), (7, 50, "HR", 90.0), (7, 130, "GCS", 15.0), (8, 0, "Age", 61.0)],
+    ...     [(7, 5, "HR", 80), (7, 50, "HR", 90), (7, 70, "MAP", 65), (8, 0, "Age", 61)],
     ...     columns=["record_id", "minute", "parameter", "value"],
     ... )
-    >>> groups = {"vitals": ["HR", "MAP"], "neuro": ["GCS"]}
+    >>> groups = {"vitals": ["HR", "MAP"]}
     >>> table, report = grid_events(events, groups, step=60, length=3, statics={"Age": "age"})
     >>> table.loc[7, "vitals"]
     array([[85., nan, nan],
-           [nan, nan, nan]], dtype=float32)
+           [nan, 65., nan]], dtype=float32)
     >>> table.loc[8, "vitals"] is None, float(table.loc[8, "static__age"])
     (True, 61.0)
     >>> int(report.counts["used"])
