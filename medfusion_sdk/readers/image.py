@@ -105,9 +105,11 @@ def _decode(path: Path) -> np.ndarray:
                     f"{path} is {image.width} by {image.height} by its header; at most "
                     f"{MAX_PIXELS} pixels are read. Make it smaller."
                 )
-            if image.format == "PNG" and getattr(image, "is_animated", False):
+            n_pictures = getattr(image, "n_frames", 1)
+            # A photograph's second picture is a smaller copy, or tells how bright it may be shown.
+            if image.format == "PNG" and n_pictures > 1:
                 raise ImageError(
-                    f"{path} holds {image.n_frames} pictures, expected one. Save the one that is "
+                    f"{path} holds {n_pictures} pictures, expected one. Save the one that is "
                     "meant, or hand the frames to VideoEncoder as an array."
                 )
             upright = ImageOps.exif_transpose(image)
