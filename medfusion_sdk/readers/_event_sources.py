@@ -19,10 +19,12 @@ import pandas as pd
 from medfusion_sdk.exceptions import (
     DataError,
     DataFileNotFoundError,
+    MedFusionError,
     MissingDependencyError,
     ParameterError,
 )
 from medfusion_sdk.readers._event_intake import EVENT, EventColumns
+from medfusion_sdk.readers.files import is_file
 
 # Events that are held and sorted at once: about 50 MB with everything that sorting takes.
 PIECE = 1 << 18
@@ -89,7 +91,9 @@ class ParquetSource:
             # Buffering ahead keeps what it has read, and so in the end the whole file.
             with parquet.ParquetFile(self._path, pre_buffer=False) as file:
                 yield file
-        except (pa.ArrowException, OSError) as cause:
+        except MedFusionError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as cause:
             raise DataError(f"{self._path} is not a readable Parquet file: {cause}") from cause
 
     def pieces(self) -> Iterator[pd.DataFrame]:
@@ -170,7 +174,7 @@ def open_source(events: Any, columns: EventColumns) -> Source:
             "Put pieces together with pandas.concat, or give the path of the file they are from."
         )
     path = Path(events)
-    if not path.is_file():
+    if not is_file(path):
         raise DataFileNotFoundError(f"no file {path}.")
     if path.suffix in (".parquet", ".pq"):
         return ParquetSource(path, columns)
