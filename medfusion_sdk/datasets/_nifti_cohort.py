@@ -129,7 +129,17 @@ def _parse(name: str) -> tuple[str, dict[str, str]] | None:
 def _with_participants(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not path.is_file():
         return table
-    people = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype={"participant_id": str})
+    try:
+        # BIDS writes n/a for what is missing; "NA" and "None" may be answers.
+        people = pd.read_csv(
+            path,
+            sep="\t",
+            keep_default_na=False,
+            na_values=["n/a", ""],
+            dtype={"participant_id": str},
+        )
+    except (ValueError, OSError) as cause:
+        raise DataError(f"{path} is not a readable table: {cause}") from cause
     if "participant_id" not in people or people["participant_id"].duplicated().any():
         raise DataError(f"{path} needs a column participant_id with each person once.")
     subject = people.pop("participant_id").str.removeprefix("sub-")

@@ -67,7 +67,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     """Read the outcomes of a set, indexed by record; -1 is unknown."""
     try:
         table = pd.read_csv(path)
-    except ValueError as cause:
+    except (ValueError, OSError) as cause:
         raise DataError(f"{path} is not a readable table: {cause}") from cause
     if absent := [name for name in _OUTCOMES if name not in table]:
         raise DataError(f"{path} has no column {absent}; found {list(table.columns)}.")
