@@ -345,8 +345,8 @@ class _Run:
 
     def report(self) -> pd.DataFrame:
         if self.doubts:
-            first = sorted(self.doubts)[:5]
-            shown = ", ".join(f"row {self.column.rows[row]!r}: {self.doubts[row]}" for row in first)
+            five = sorted(self.doubts)[:5]
+            shown = ", ".join(f"row {self.column.rows[row]!r}: {self.doubts[row]}" for row in five)
             warnings.warn(
                 f"column {self.column.name!r}: {len(self.doubts)} of {len(self.column)} cells "
                 f"{self.encoder._doubted()}: {shown}{', ...' if len(self.doubts) > 5 else ''}.",
