@@ -144,8 +144,7 @@ class AMFNBase(NetworkEstimator):
         self.encoders_ = self._choose_encoders(layout)
         values = self._reading.read(table.X, table.rows, sequences=self._step_by_step())
         self.expert_, scores = self._fit_expert(table, values, kind, y)
-        n_values = values.plain.size + sum(x.size for x, _ in values.sequences.values())
-        dtype = self._torch_dtype(n_values + sum(x.size for x in values.images.values()))
+        dtype = self._torch_dtype(values.n_values(kept))
         self.architecture_ = self._architecture(str(dtype).removeprefix("torch."))
         data = self._tensors(values)
         if scores is not None:

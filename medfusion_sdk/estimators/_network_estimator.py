@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from medfusion_sdk.training import FitCallbacks
 
-__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable"]
+__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_data", "kept_rows"]
 
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
@@ -72,8 +72,12 @@ class TrainingTable:
     @property
     def kept(self) -> np.ndarray:
         """Positions of the rows to learn from."""
-        rows = np.arange(len(self.weight))
-        return rows if self.held is None else np.delete(rows, self.held)
+        return kept_rows(len(self.weight), self.held)
+
+    @property
+    def kept_weight(self) -> float:
+        """What the rows to learn from weigh together."""
+        return float(self.weight[self.kept].sum())
 
     def take(self, rows: np.ndarray) -> TrainingTable:
         """Take some rows.
@@ -122,8 +126,26 @@ class UnlabelledTable:
     @property
     def kept(self) -> np.ndarray:
         """Positions of the rows to learn from."""
-        rows = np.arange(len(self.X))
-        return rows if self.held is None else np.delete(rows, self.held)
+        return kept_rows(len(self.X), self.held)
+
+
+def kept_rows(n_rows: int, held: np.ndarray | None) -> np.ndarray:
+    """Positions of the rows to learn from.
+
+    Parameters
+    ----------
+    n_rows : int
+        Of the table.
+    held : ndarray of int or None
+        Positions of the rows that early stopping judges by.
+
+    Returns
+    -------
+    ndarray of int
+        All others, in order.
+    """
+    rows = np.arange(n_rows)
+    return rows if held is None else np.delete(rows, held)
 
 
 class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
@@ -269,9 +291,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
         if table.held is not None:
             parts = _split(table, data, weight)
+        config = {"early_stopping": table.held is not None, **config}
         result = train(
             module,
-            config=self._config(len(table.weight), **config),
+            config=self._config(len(table.kept), **config),
             seed=self._seed,
             stratify="event" if "event" in data else None,
             device=self.device,
@@ -311,7 +334,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             "batch_size": self.batch_size,
             "lr": self.learning_rate,
             "optimizer": "adam",
-            "early_stopping": self._stops_early(n_rows),
             "n_iter_no_change": self.n_iter_no_change,
             "verbose": int(self.verbose),
         }
@@ -347,6 +369,29 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         super().__setstate__(state)
 
 
+def kept_data(table: TrainingTable | UnlabelledTable, data: dict[str, Any]) -> dict[str, Any]:
+    """Take the rows to learn from.
+
+    Parameters
+    ----------
+    table : TrainingTable or UnlabelledTable
+        Says which.
+    data : dict of Tensor, LazyRows or Ragged
+        Of all rows.
+
+    Returns
+    -------
+    dict
+        The same where no rows are held out.
+    """
+    import torch
+
+    if table.held is None:
+        return data
+    kept = torch.from_numpy(table.kept)
+    return {name: rows.index_select(0, kept) for name, rows in data.items()}
+
+
 def _split(
     table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor | None
 ) -> dict[str, Any]:
@@ -355,7 +400,7 @@ def _split(
 
     kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
     return {
-        "data": {name: rows.index_select(0, kept) for name, rows in data.items()},
+        "data": kept_data(table, data),
         "sample_weight": None if weight is None else weight[kept],
         "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
         "validation_weight": None if weight is None else weight[held],

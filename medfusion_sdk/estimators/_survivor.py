@@ -134,8 +134,8 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         held = self._held_out(int(counted.sum()), targets.strata)
         rows = row_labels(raw_X)[counted]
         table = TrainingTable(X[counted], targets, weight[counted], rows, given, held)
-        risk = self._fit_table(table)
-        self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
+        risk, kept = self._fit_table(table), table.kept
+        self.baseline_ = BaselineHazard.fit(risk[kept], targets.take(kept), table.weight[kept])
         return self
 
     def predict(self, X: Any) -> np.ndarray:
