@@ -23,7 +23,7 @@ from medfusion_sdk.estimators._adacomed_parameters import (
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
 from medfusion_sdk.estimators._cohort_reader import CohortReader, CohortRows, check_cohort_table
 from medfusion_sdk.estimators._collaboration import fill_bank, make_network, start_head
-from medfusion_sdk.estimators._network_estimator import TrainingTable, kept_data
+from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
 from medfusion_sdk.estimators._paths import has_any, select_blocks
 from medfusion_sdk.estimators._rows import values_of
@@ -98,7 +98,7 @@ class AdaCoMedBase(BlockClassifier):
 
         def finish(trained: AdaCoMedNetwork) -> AdaCoMedNetwork:
             if self.inference_similarity == "bank":
-                fill_bank(trained, kept_data(table, data), self._seed)
+                fill_bank(trained, self._kept_part(table, data), self._seed)
             if self._spans is not None:
                 trained.experts.dims = self._spans.widen(trained.experts.projections)
             return trained
@@ -172,7 +172,7 @@ class AdaCoMedBase(BlockClassifier):
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
         weight = torch.from_numpy(table.weight[table.kept]).to(dtype)
-        network.measure_norm(kept_data(table, data), weight)
+        network.measure_norm(self._kept_part(table, data), weight)
         data["target"] = self._target_tensor(table.targets, dtype)
         return network, data
 

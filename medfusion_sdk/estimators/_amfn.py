@@ -251,6 +251,14 @@ class AMFNBase(NetworkEstimator):
                 data[f"{kind}_lengths"] = torch.from_numpy(lengths)
         return data
 
+    def _take(self, data: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        taken = super()._take(data, rows)
+        for kind in _SEQUENCE:
+            if kind in taken:  # no longer than these: dropout is drawn for each step
+                longest = int(taken[f"{kind}_lengths"].max())
+                taken[kind] = taken[kind][:, :, : max(1, longest)]
+        return taken
+
     # -- the networks -------------------------------------------------------------------------
 
     def _architecture(self, dtype: str) -> dict[str, Any]:

@@ -11,9 +11,13 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import Tags, check_random_state
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, OneOf
-from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._network_estimator import (
+    NetworkEstimator,
+    TrainingTable,
+    kept_rows,
+)
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets, row_weights
+from medfusion_sdk.estimators._targets import Targets, balanced_weights, row_weights
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -83,8 +87,10 @@ class NetworkClassifier(
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
         held = self._held_out(int(counted.sum()), targets.strata)
-        rows = row_labels(raw_X)[counted]
-        self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
+        rows, own = row_labels(raw_X)[counted], weight[counted]
+        if self.class_weight == "balanced":
+            own = balanced_weights(targets.codes, own, kept_rows(len(own), held))
+        self._fit_table(TrainingTable(X[counted], targets, own, rows, given, held))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from medfusion_sdk.training import FitCallbacks
 
-__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_data", "kept_rows"]
+__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_rows"]
 
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
@@ -290,7 +290,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             weight = torch.from_numpy(table.weight).to(floating)
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
         if table.held is not None:
-            parts = _split(table, data, weight)
+            parts = self._split(table, data, weight)
         config = {"early_stopping": table.held is not None, **config}
         result = train(
             module,
@@ -305,6 +305,32 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         self.history_ = result.history
         self.n_iter_ = result.n_epochs
         return module if finish is None else finish(module)
+
+    def _split(
+        self, table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor | None
+    ) -> dict[str, Any]:
+        """Part the tensors into those to learn from and those that early stopping judges by."""
+        import torch
+
+        kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
+        return {
+            "data": self._take(data, kept),
+            "sample_weight": None if weight is None else weight[kept],
+            "validation": self._take(data, held),
+            "validation_weight": None if weight is None else weight[held],
+        }
+
+    def _kept_part(
+        self, table: TrainingTable | UnlabelledTable, data: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Tensors of the rows to learn from; the same where none are held out."""
+        import torch
+
+        return data if table.held is None else self._take(data, torch.from_numpy(table.kept))
+
+    def _take(self, data: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        """Some rows of each tensor, as if there were no others."""
+        return {name: part.index_select(0, rows) for name, part in data.items()}
 
     def _callbacks(
         self, table: TrainingTable | UnlabelledTable, finish: Callable[[Any], Any]
@@ -367,41 +393,3 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         if "history_" in state:
             state = {**state, "history_": pd.DataFrame(state["history_"])}
         super().__setstate__(state)
-
-
-def kept_data(table: TrainingTable | UnlabelledTable, data: dict[str, Any]) -> dict[str, Any]:
-    """Take the rows to learn from.
-
-    Parameters
-    ----------
-    table : TrainingTable or UnlabelledTable
-        Says which.
-    data : dict of Tensor, LazyRows or Ragged
-        Of all rows.
-
-    Returns
-    -------
-    dict
-        The same where no rows are held out.
-    """
-    import torch
-
-    if table.held is None:
-        return data
-    kept = torch.from_numpy(table.kept)
-    return {name: rows.index_select(0, kept) for name, rows in data.items()}
-
-
-def _split(
-    table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor | None
-) -> dict[str, Any]:
-    """Part the tensors into those to learn from and those that early stopping judges by."""
-    import torch
-
-    kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
-    return {
-        "data": kept_data(table, data),
-        "sample_weight": None if weight is None else weight[kept],
-        "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
-        "validation_weight": None if weight is None else weight[held],
-    }

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medfusion_sdk._parameters import Allowed, OneOf
 from medfusion_sdk.estimators._explanations import small_explanation
-from medfusion_sdk.estimators._network_estimator import TrainingTable, kept_data
+from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._small_table import SmallTable
@@ -215,7 +215,7 @@ class SmallMultimodalClassifier(SmallTable):
         network, inputs = self._start(table, x, present, dtype, before)
         data = self._tensors(inputs, present, raw, dtype)
         data["target"] = self._target_tensor(table.targets, dtype)
-        kept = kept_data(table, data)
+        kept = self._kept_part(table, data)
         if self.fusion == "early":
             self._train_modalities_first(network, table, data)
 
@@ -235,7 +235,7 @@ class SmallMultimodalClassifier(SmallTable):
         self, table: TrainingTable, x: np.ndarray, present: np.ndarray, dtype: Any, before: Any
     ) -> tuple[SmallNetwork, np.ndarray]:
         """An untrained network with its inputs, in the span of the rows; or the last fit's."""
-        regularisation = {
+        regularisation: dict[str, Any] = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
             "alpha": self.alpha / table.kept_weight,

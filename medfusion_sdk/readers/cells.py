@@ -44,7 +44,7 @@ class Column:
         """Positions of the cells that are there."""
         return [i for i, cell in enumerate(self.cells) if cell is not None]
 
-    def take(self, rows: Sequence[int]) -> Column:
+    def take(self, rows: Sequence[int] | np.ndarray) -> Column:
         """Take some rows, by position.
 
         Parameters
