@@ -1,4 +1,4 @@
-"""Tables, outcomes and estimators for the test that rows held out teach nothing, and that test.
+"""Tables for the test that rows held out teach nothing, and what listens and compares.
 
 Which rows are held out is listened to, not guessed: the table that an estimator trains on says so.
 """
@@ -20,10 +20,11 @@ WORDS = ("sinus", "rhythm", "acute", "elevation", "normal", "change", "lead", "a
 
 
 @contextmanager
-def listening(monkeypatch, estimator):
+def listening(monkeypatch, estimator, held):
     """Hear which rows the estimator holds out; the last epoch's weights are kept, not the best's.
 
-    With that an epoch isn't chosen, which is all that rows held out are for.
+    With that an epoch isn't chosen, which is all that rows held out are for. With `held` these
+    rows are held out: rows are drawn by their content, so that other contents draw others.
     """
     heard = []
     train = NetworkEstimator._train
@@ -36,14 +37,16 @@ def listening(monkeypatch, estimator):
     with monkeypatch.context() as patch:
         patch.setattr(NetworkEstimator, "_train", listen)
         patch.setattr(EarlyStopping, "on_train_end", lambda *_, **__: None)
+        if held is not None:
+            patch.setattr(type(estimator), "_held_out", lambda *_, **__: held)
         yield heard
 
 
-def fit_and_hear(monkeypatch, estimator, *data, **weights):
+def fit_and_hear(monkeypatch, estimator, *data, held=None, **weights):
     """Fit with early stopping; returns the estimator and the rows that it held out."""
     settings = {"early_stopping": True, "n_iter_no_change": 1000, "validation_fraction": 0.2}
     estimator.set_params(**settings)
-    with listening(monkeypatch, estimator) as heard:
+    with listening(monkeypatch, estimator, held) as heard:
         fitted = estimator.fit(*data, **weights)
     return fitted, np.sort(heard[-1])
 
