@@ -79,9 +79,9 @@ class TrainingTable:
         return kept_rows(len(self.weight), self.held)
 
     @property
-    def kept_weight(self) -> float:
-        """What the rows to learn from weigh together."""
-        return float(self.weight[self.kept].sum())
+    def kept_weight(self) -> np.float64:
+        """What the rows to learn from weigh together; divided by it, a float32 is a float64."""
+        return self.weight[self.kept].sum()
 
     def take(self, rows: np.ndarray) -> TrainingTable:
         """Take some rows.
