@@ -13,6 +13,7 @@ from sklearn.base import clone
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.backbones.m3d_clip import read_projections
 from medfusion_sdk.backbones.slice_source import SliceSource
+from medfusion_sdk.backbones.standins import warn_of_stand_in
 from medfusion_sdk.backbones.text_source import find_text_source
 from medfusion_sdk.backbones.volume_source import VolumeSource, find_volume_source
 from medfusion_sdk.encoders._volume_inputs import VolumeInputs
@@ -60,6 +61,8 @@ class BrainAdapterBase(BrainAdapterTable):
     def _prepare(self, table: TrainingTable) -> tuple[BrainAdapterNetwork, dict[str, Any]]:
         """Learn what there is to read, and build the network on it."""
         self._find_modalities(table.X)
+        if "image" in self.modalities_:
+            warn_of_stand_in(self, "vision_encoder", "M3D-CLIP's folder", stacklevel=5)
         dtype = self._torch_dtype(self._n_values(table))
         self.architecture_ = {"dtype": str(dtype).removeprefix("torch."), "vision": None}
         self.volume_inputs_, self.text_encoder_, self.text_scaling_ = None, None, None
