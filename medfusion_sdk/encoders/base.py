@@ -76,6 +76,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
             The encoder itself.
         """
         self._check_parameters()
+        self._warn_of_stand_in(stacklevel=4)
         column = self._column(X, reset=True)
         self._fit_column(column)
         if self.missing == "mean":
@@ -104,6 +105,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
             For a cell that can't be used, unless ``on_error="missing"``.
         """
         self._check_parameters()
+        self._warn_of_stand_in(stacklevel=5)  # scikit-learn wraps transform
         if self.missing == "mean":
             check_is_fitted(self, "mean_embedding_")
         block = self._embed(self._column(X, reset=False))
@@ -194,6 +196,9 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
     def _check_parameters(self) -> None:
         """Refuse parameters before anything is read; a subclass adds what involves several."""
         check_parameters(self)
+
+    def _warn_of_stand_in(self, stacklevel: int) -> None:
+        """Say where the default network has random weights; most encoders have another."""
 
     def _embed(self, column: Column) -> np.ndarray:
         """Encode a column with missing and bad cells as NaN rows; each distinct item once."""
