@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -129,15 +130,10 @@ def _parse(name: str) -> tuple[str, dict[str, str]] | None:
 def _with_participants(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not path.is_file():
         return table
+    # BIDS has one word for what is missing; NA may well be a person or a site.
+    options: Any = {"keep_default_na": False, "na_values": ["n/a", ""]}
     try:
-        # BIDS writes n/a for what is missing; "NA" and "None" may be answers.
-        people = pd.read_csv(
-            path,
-            sep="\t",
-            keep_default_na=False,
-            na_values=["n/a", ""],
-            dtype={"participant_id": str},
-        )
+        people = pd.read_csv(path, sep="\t", dtype={"participant_id": str}, **options)
     except (ValueError, OSError) as cause:
         raise DataError(f"{path} is not a readable table: {cause}") from cause
     if "participant_id" not in people or people["participant_id"].duplicated().any():
