@@ -335,15 +335,13 @@ class BrainAdapterBase(BrainAdapterTable):
             )
         return self._with_task(self._make(self._vision(getattr(torch, built["dtype"]))))
 
-    def _network(self) -> Any:
+    def _is_misplaced(self, module: Any) -> bool:
         from medfusion_sdk.backbones.devices import resolve_device
         from medfusion_sdk.backbones.pool import FrozenModule
 
-        module = getattr(self, "_module", None)
-        vision = None if module is None else module.network.vision
-        if isinstance(vision, FrozenModule) and vision.device != resolve_device(self.device):
-            self._module = None  # built anew on the copy that lies there
-        return super()._network()
+        # Built anew on the copy of the vision encoder that lies there.
+        vision = module.network.vision
+        return isinstance(vision, FrozenModule) and vision.device != resolve_device(self.device)
 
     def _keep_state(self) -> None:
         from medfusion_sdk.backbones.pool import FrozenModule

@@ -172,13 +172,11 @@ class DualAdapterBase(DualAdapterTable):
             self.backbone, revision=self.revision, allow_download=self.allow_download
         )
 
-    def _network(self) -> Any:
+    def _is_misplaced(self, module: Any) -> bool:
         from medfusion_sdk.backbones.devices import resolve_device
 
-        module = getattr(self, "_module", None)
-        if module is not None and module.network.lm.device != resolve_device(self.device):
-            self._module = None  # built anew on the copy that lies there
-        return super()._network()
+        # Built anew on the copy of the language model that lies there.
+        return module.network.lm.device != resolve_device(self.device)
 
     def _architecture(self, lm: LanguageModel, dtype: Any) -> dict[str, Any]:
         scaling = self.signal_scaling_

@@ -256,12 +256,20 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         from medfusion_sdk.training import load_state
         from medfusion_sdk.training.randomness import seeded_initialisation
 
-        if getattr(self, "_module", None) is None:
+        module = getattr(self, "_module", None)
+        if module is None or self._is_misplaced(module):
+            # One thread at a time: those that waited find the module that the first has built.
             with seeded_initialisation(0):  # of weights that are replaced at once
-                module = self._build_network()
-            load_state(module, self.state_)
-            self._module = module.eval()
-        return self._module
+                module = getattr(self, "_module", None)
+                if module is None or self._is_misplaced(module):
+                    module = self._build_network()
+                    load_state(module, self.state_)
+                    self._module = module.eval()
+        return module
+
+    def _is_misplaced(self, module: Any) -> bool:
+        """Tell a module that has to be built anew for its device: it can't be moved there."""
+        return False
 
     def _torch_dtype(self, n_values: int) -> Any:
         import torch
