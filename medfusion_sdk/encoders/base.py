@@ -25,7 +25,7 @@ __all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
 
 # Joins every cache key: raise it when an encoder's arithmetic changes, so that old vectors
 # are never taken for new ones.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # What the last call of each encoder met. Kept beside the encoders: transform leaves an encoder as
 # it was, and rows of patients don't travel in its pickles.
@@ -192,11 +192,15 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
         run = _Run(self, column)
         run.collect_items()
         block = np.full((len(column), self._n_features()), np.nan, dtype=np.float32)
-        for positions, vector in zip(run.positions, run.vectors(), strict=True):
+        for positions, vector in zip(run.positions, self._vectors(run), strict=True):
             if vector is not None:
                 block[positions] = vector
         self.errors_ = run.report()
         return block
+
+    def _vectors(self, run: _Run) -> list[np.ndarray | None]:
+        """Vectors of a run's distinct items; encoders that keep more beside them override this."""
+        return run.vectors()
 
     def _check_expected_backbone(self) -> None:
         """Hold a loaded encoder to its fingerprint, if loading found no weights to check."""

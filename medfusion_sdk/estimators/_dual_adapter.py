@@ -85,6 +85,11 @@ class DualAdapterBase(DualAdapterTable):
 
         `before` is the state to go on from; a module that goes on has its full width.
         """
+        if self.combine == "symmetric" and self.long_text == "chunks":
+            raise ParameterError(
+                "long_text='chunks': combine='symmetric' reads signal and text as one sequence, "
+                "which can't be divided. Choose another combination, or long_text='cut'."
+            )
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
