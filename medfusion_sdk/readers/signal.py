@@ -122,7 +122,8 @@ def signal_digest(cell: Any) -> bytes:
     """
     if isinstance(cell, str | os.PathLike):
         path = _find(cell)
-        return files_digest([path] if path.suffix == ".npy" else record_files(path))
+        files = [path] if path.suffix == ".npy" else record_files(path)
+        return files_digest(files, SignalError)
     return array_digest(_as_array(cell))
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import CellFileNotFoundError, VolumeError
+from medfusion_sdk.exceptions import VolumeError
 from medfusion_sdk.readers.digest import array_digest, files_digest
+from medfusion_sdk.readers.files import require_file, shown
 from medfusion_sdk.readers.nifti import MAX_VOXELS, read_nifti
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.resampling import cut_or_pad, resample
@@ -107,7 +108,7 @@ def volume_digest(cell: Any) -> bytes:
         If the file is missing or the cell is no volume.
     """
     if isinstance(cell, str | os.PathLike):
-        return files_digest([_find(cell)])
+        return files_digest([_find(cell)], VolumeError)
     return array_digest(_as_array(cell))
 
 
@@ -156,10 +157,10 @@ def _find(cell: str | os.PathLike[str]) -> Path:
     """Return the file that a path cell names."""
     path = Path(cell)
     if not path.name.lower().endswith((*VOLUME_FILES, ".npy")):
-        raise VolumeError(f"{path} is neither a NIfTI file (.nii or .nii.gz) nor a .npy file.")
-    if not path.is_file():
-        raise CellFileNotFoundError(f"no volume file {path}.")
-    return path
+        raise VolumeError(
+            f"{shown(path)} is neither a NIfTI file (.nii or .nii.gz) nor a .npy file."
+        )
+    return require_file(path, VolumeError, "volume file")
 
 
 def _as_array(cell: Any) -> np.ndarray:
