@@ -17,7 +17,7 @@ from medfusion_sdk.backbones.hugging_face import load_base_model, quiet_transfor
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
-from medfusion_sdk.backbones.text_windows import TextTokens
+from medfusion_sdk.backbones.text_windows import TextTokens, TokenIds
 from medfusion_sdk.backbones.weights import read_json, require_unchanged
 from medfusion_sdk.exceptions import WeightsError
 
@@ -59,12 +59,12 @@ class TextBackbone(FrozenModule):
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def forward(self, token_ids: Sequence[TokenIds]) -> tuple[Tensor, Tensor]:
         """Compute the last layer's state of every token.
 
         Parameters
         ----------
-        token_ids : sequence of sequences of int
+        token_ids : sequence of ndarray, or of sequences of int
             One batch of windows from `tokens`.
 
         Returns
@@ -131,7 +131,8 @@ class TextBackbone(FrozenModule):
             yield
 
     def _kind(self) -> str:
-        return f"a model of the kind {self.model.config.model_type!r}"
+        config: Any = self.model.config
+        return f"a model of the kind {config.model_type!r}"
 
     def _pad_token(self, tokenizer: Any) -> int:
         # RoBERTa tells padding from text by this id, so the model's own comes first. A decoder
@@ -228,9 +229,9 @@ def _load_model(folder: Path) -> nn.Module:
     if _is_m3d_clip(folder):
         return m3d_clip.load_language_tower(folder)
     model: Any = load_base_model(folder, "a text model")
-    # Its output would be thrown away.
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+    # Its output would be thrown away; some call it whether it is there or not.
+    if hasattr(model, "pooler"):
+        model.pooler = nn.Identity()
     # Past keys and values are for writing text.
     model.config.use_cache = False
     return model

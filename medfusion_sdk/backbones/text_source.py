@@ -237,11 +237,10 @@ def _read_folder(name: str, folder: Path) -> TextSource:
 
 
 def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what a config.json leaves to the defaults of its kind of model."""
-    kind = config.get("model_type")
-    if kind == m3d_clip.MODEL_TYPE or all(
-        any(key in config for key in keys) for keys in (_WIDTH, _POSITIONS)
-    ):
+    """Fill in sizes that a config.json leaves to the defaults of its kind of model."""
+    kind = str(config.get("model_type"))
+    left_out = [keys for keys in (_WIDTH, _POSITIONS) if not any(key in config for key in keys)]
+    if kind == m3d_clip.MODEL_TYPE or not left_out:
         return config
     from transformers import AutoConfig
 
@@ -249,8 +248,8 @@ def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
         defaults = AutoConfig.for_model(kind)
     except (KeyError, ValueError):  # a kind that transformers doesn't know
         return config
-    keys = (key for key in (*_WIDTH, *_POSITIONS) if isinstance(getattr(defaults, key, None), int))
-    return {key: getattr(defaults, key) for key in keys} | config
+    found = {key: getattr(defaults, key, None) for keys in left_out for key in keys}
+    return {key: value for key, value in found.items() if isinstance(value, int)} | config
 
 
 def _tokenizer_files(name: str, folder: Path) -> list[Path]:
@@ -287,7 +286,8 @@ def _width(config: dict[str, Any], name: str) -> int:
     for key in _WIDTH:
         if isinstance(config.get(key), int):
             projected = config.get("word_embed_proj_dim")  # OPT ends as narrow as it begins
-            return projected if isinstance(projected, int) else config[key]
+            streams = 2 if config.get("model_type") == "reformer" else 1
+            return projected if isinstance(projected, int) else streams * config[key]
     raise WeightsError(f"backbone={name!r}: config.json states none of {', '.join(_WIDTH)}.")
 
 

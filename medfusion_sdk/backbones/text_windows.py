@@ -12,10 +12,10 @@ import numpy as np
 from medfusion_sdk.backbones.standin_text import HashingTokenizer
 from medfusion_sdk.exceptions import ParameterError
 
-__all__ = ["LONG", "TextTokens", "read_windows", "window_lengths"]
+__all__ = ["TextTokens", "TokenIds", "read_windows", "window_lengths"]
 
-#: What becomes of a text beyond the window: its head is read, or all of it, window by window.
-LONG = ("cut", "chunks")
+#: Whole numbers, one per token.
+TokenIds = np.ndarray | Sequence[int]
 
 # A tokenizer keeps the length of the call under way as a state of its own, and its copy is shared:
 # threads with different lengths would cut each other's texts.

@@ -11,7 +11,7 @@ import torch
 from medfusion_sdk.backbones.devices import resolve_device
 from medfusion_sdk.backbones.text import TextBackbone, borrow_text_backbone, pool_states
 from medfusion_sdk.backbones.text_source import TextSource
-from medfusion_sdk.backbones.text_windows import TextTokens
+from medfusion_sdk.backbones.text_windows import TextTokens, TokenIds
 from medfusion_sdk.encoders._precision import Precision
 from medfusion_sdk.exceptions import WeightsError
 
@@ -78,7 +78,7 @@ class TextEmbedder:
         """The model's tokenizer."""
         return self._backbone.tokens
 
-    def check(self, token_ids: Sequence[Sequence[int]]) -> None:
+    def check(self, token_ids: Sequence[TokenIds]) -> None:
         """Make sure of an automatic lower precision; see :class:`Precision`.
 
         Parameters
@@ -86,6 +86,7 @@ class TextEmbedder:
         token_ids : sequence of sequences of int
             Some texts.
         """
+
         def embed(dtype: torch.dtype) -> torch.Tensor:
             same = dtype is self._precision.dtype
             backbone = self._backbone if same else self._borrow(_Referee(), dtype)
@@ -94,7 +95,7 @@ class TextEmbedder:
         self._precision.check(embed)
         self._backbone = self._borrow(self._user, self._precision.dtype)
 
-    def __call__(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
+    def __call__(self, token_ids: Sequence[TokenIds]) -> np.ndarray:
         """Pool the token states of one batch.
 
         Parameters
@@ -115,13 +116,13 @@ class TextEmbedder:
             )
         return vectors.cpu().numpy()
 
-    def join(self, vectors: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    def join(self, vectors: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
         """Make one vector of a text's windows.
 
         Parameters
         ----------
-        vectors : ndarray of shape (n_windows, width)
-            In the order of the text.
+        vectors : sequence of ndarray of shape (width,)
+            One per window, in the order of the text.
         lengths : sequence of int
             Tokens of each window.
 
@@ -133,7 +134,7 @@ class TextEmbedder:
         vector = vectors[0]
         if len(vectors) > 1:
             weights = np.asarray(lengths) if self._pooling == "mean" else None
-            vector = np.average(vectors.astype(np.float64), axis=0, weights=weights)
+            vector = np.average(np.asarray(vectors, np.float64), axis=0, weights=weights)
         if self._normalize:
             vector = vector / max(float(np.linalg.norm(vector)), _TINY)
         return vector.astype(np.float32)
@@ -147,8 +148,6 @@ class _Referee:
 
 
 @torch.inference_mode()
-def _embed(
-    backbone: TextBackbone, token_ids: Sequence[Sequence[int]], pooling: str
-) -> torch.Tensor:
+def _embed(backbone: TextBackbone, token_ids: Sequence[TokenIds], pooling: str) -> torch.Tensor:
     states, mask = backbone(token_ids)
     return pool_states(states, mask, pooling)

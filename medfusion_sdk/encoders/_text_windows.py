@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     from medfusion_sdk.encoders.base import _Run
+    from medfusion_sdk.readers.cells import Column
 
-__all__ = ["compute_texts", "parts", "warn_of_cut"]
+__all__ = ["compute_texts", "parts", "warn_of_cut", "warn_of_cut_items"]
 
 # Characters whose tokens are held at once; a longer text is a part of its own.
 _AT_ONCE = 1 << 24
@@ -96,36 +97,62 @@ def compute_texts(
                 yield whole
 
 
-def warn_of_cut(run: _Run, lengths: Sequence[int], max_length: int) -> None:
+def warn_of_cut(column: Column, lengths: Mapping[int, int], limit: int, advice: str) -> None:
     """Tell of which rows only the head was read.
 
     Parameters
     ----------
-    run : _Run
-        The pass over the column.
-    lengths : sequence of int
-        Tokens of each distinct text of it.
-    max_length : int
+    column : Column
+        Texts.
+    lengths : mapping of int to int
+        Tokens of the text of each row, by the row's position.
+    limit : int
         Tokens that are read.
+    advice : str
+        What reads more.
 
     Warns
     -----
     EncoderWarning
         If a text has more; once, with their share and the first rows.
     """
-    longer = [item for item, length in enumerate(lengths) if length > max_length]
-    if not longer:
+    rows = sorted(row for row, length in lengths.items() if length > limit)
+    if not rows:
         return
-    rows = sorted(row for item in longer for row in run.positions[item])
-    n_texts = len(run.column.present)
-    labels = [run.column.rows[row] for row in rows[:_SHOWN_ROWS]]
+    labels = [column.rows[row] for row in rows[:_SHOWN_ROWS]]
     shown = ", ".join(repr(label.item() if hasattr(label, "item") else label) for label in labels)
     more = ", ..." if len(rows) > _SHOWN_ROWS else ""
+    n_texts = len(column.present)
     warnings.warn(
-        f"{len(rows)} of {n_texts} texts of column {run.column.name!r} "
-        f"({len(rows) / n_texts:.1%}) have more than the {max_length} tokens that are read "
-        f"of each, the longest {max(lengths)}; what follows has no say: rows {shown}{more}. "
-        "long='chunks' reads all of a text, window by window.",
+        f"{len(rows)} of {n_texts} texts of column {column.name!r} ({len(rows) / n_texts:.1%}) "
+        f"have more than the {limit} tokens that are read of each, the longest "
+        f"{max(lengths.values())}; what follows has no say: rows {shown}{more}. {advice}",
         EncoderWarning,
         stacklevel=6,
+    )
+
+
+def warn_of_cut_items(run: _Run, values: Sequence[np.ndarray | None], limit: int) -> None:
+    """Tell of which rows of a run only the head was read.
+
+    Parameters
+    ----------
+    run : _Run
+        The pass over the column.
+    values : sequence of ndarray or None
+        How long each distinct text is; None for one that can't be used.
+    limit : int
+        Tokens that are read.
+    """
+    lengths = {
+        row: int(value)
+        for rows, value in zip(run.positions, values, strict=True)
+        if value is not None
+        for row in rows
+    }
+    warn_of_cut(
+        run.column,
+        lengths,
+        limit,
+        "long='chunks' (long_text of the dual adapter) reads all of a text, window by window.",
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from medfusion_sdk.backbones.text_windows import window_lengths
 from medfusion_sdk.encoders._batching import plan_batches
-from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_cut
+from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_cut_items
 from medfusion_sdk.encoders.base import _Run
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.readers.cells import Column
@@ -93,8 +93,8 @@ class TokenStateEncoder(TextEncoder):
         run.collect_items()
         values = run.vectors()
         if tell and self.long == "cut":
-            lengths = [0 if value is None else int(value[-1, 0]) for value in values]
-            warn_of_cut(run, lengths, self._max_length(self._source()))
+            lengths = [None if value is None else value[-1, 0] for value in values]
+            warn_of_cut_items(run, lengths, self._max_length(self._source()))
         states: list[list[np.ndarray] | None] = [None] * len(column)
         for rows, value in zip(run.positions, values, strict=True):
             for row in rows:
@@ -127,7 +127,9 @@ class TokenStateEncoder(TextEncoder):
 
         @torch.no_grad()
         def compute(batch: Sequence[np.ndarray]) -> np.ndarray:
-            ids, mask = Ragged.of([torch.from_numpy(ids.astype(np.int64)) for ids in batch]).padded()
+            ids, mask = Ragged.of(
+                [torch.from_numpy(ids.astype(np.int64)) for ids in batch]
+            ).padded()
             return lower(ids.to(device), mask.to(device)).cpu().numpy()
 
         texts = [self._text(cell) for cell in cells]
@@ -145,9 +147,7 @@ class TokenStateEncoder(TextEncoder):
                     yield [part[i] for i in equal], np.stack([values[i] for i in equal])
 
 
-def _kept(
-    states: Sequence[np.ndarray], windows: Sequence[np.ndarray], n_tokens: int
-) -> np.ndarray:
+def _kept(states: Sequence[np.ndarray], windows: Sequence[np.ndarray], n_tokens: int) -> np.ndarray:
     """Put a text's windows end to end, and behind them how long it is, and how many they are."""
     own = [found[: len(ids)] for found, ids in zip(states, windows, strict=True)]
     told = np.zeros_like(own[0][:1])

@@ -52,8 +52,8 @@ def frozen_network(encoder: BaseEncoder, device: torch.device) -> nn.Module:
         source = encoder._source()
         if source.padding_leaks:
             raise ParameterError(
-                f"the model of {encoder!r} can't learn: what a text is to it depends on the lengths "
-                "of the texts beside it in a batch."
+                f"the model of {encoder!r} can't learn: what a text is to it depends on the "
+                "lengths of the texts beside it in a batch."
             )
         text = borrow_text_backbone(encoder, source, device, torch.float32)
         return _TextVectors(text, encoder._pooling(source), encoder._normalize(source))
@@ -130,7 +130,9 @@ class _TextVectors(FrozenModule):
         ids, mask = windows.padded()
         vectors = pool_states(self.backbone.states(ids, mask), mask, self.pooling)
         if len(windows) > len(token_ids):
-            weights = windows.lengths if self.pooling == "mean" else torch.ones_like(windows.lengths)
+            weights = (
+                windows.lengths if self.pooling == "mean" else torch.ones_like(windows.lengths)
+            )
             vectors = mean_of_parts(vectors, weights, n_windows)
         return nn.functional.normalize(vectors, dim=1) if self.normalize else vectors
 

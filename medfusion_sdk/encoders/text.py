@@ -14,7 +14,7 @@ import numpy as np
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, OneOf, Whole
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
 from medfusion_sdk.encoders._batching import plan_batches
-from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_cut
+from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_cut_items
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
 from medfusion_sdk.exceptions import CellError, ParameterError, WeightsError
 from medfusion_sdk.readers.digest import text_digest
@@ -205,8 +205,8 @@ class TextEncoder(BaseEncoder):
     def _vectors(self, run: _Run) -> list[np.ndarray | None]:
         values = super()._vectors(run)
         if self.long == "cut":
-            lengths = [0 if value is None else int(value[-1]) for value in values]
-            warn_of_cut(run, lengths, self._max_length(self._source()))
+            lengths = [None if value is None else value[-1] for value in values]
+            warn_of_cut_items(run, lengths, self._max_length(self._source()))
         return [None if value is None else value[:-1] for value in values]
 
     # -- parameters, resolved when they are used -------------------------------------------------

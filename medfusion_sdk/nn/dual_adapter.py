@@ -47,8 +47,8 @@ class DualAdapterNetwork(nn.Module):
 
     Batches are dicts of ``signal`` (B, V, T) or (B, F), ``tokens`` (:class:`Ragged` states that
     enter the first adapted layer), ``text`` (B, text_width), and the masks ``has_signal`` and
-    ``has_text`` (B,). Where texts are read window by window, ``windows`` (B,) is the number of those
-    that a row's tokens are; each goes through the model by itself.
+    ``has_text`` (B,). Where texts are read window by window, ``windows`` (B,) is how many of them
+    a row's tokens are; each goes through the model by itself.
 
     Parameters
     ----------
