@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medfusion_sdk.encoders._batching import compute_batches, one_thread_each
+from medfusion_sdk.encoders._batching import compute_batches
 from medfusion_sdk.exceptions import EncoderWarning
 
 if TYPE_CHECKING:
@@ -79,22 +79,18 @@ def compute_texts(
     sizes = [len(window) for window in windows]
     batches = plan(sizes)
     waiting: dict[int, dict[int, np.ndarray]] = {}
-    with one_thread_each(len(batches), device) as workers:
-        for batch, results in compute_batches(
-            batches,
-            lambda batch: compute([windows[i] for i in batch]),
-            sizes=sizes,
-            workers=workers,
-        ):
-            whole = []
-            for window, result in zip(batch, results, strict=True):
-                found = waiting.setdefault(owners[window], {})
-                found[window] = result
-                if len(found) == len(texts[owners[window]]):
-                    whole.append((owners[window], [found[i] for i in sorted(found)]))
-                    del waiting[owners[window]]
-            if whole:
-                yield whole
+    for batch, results in compute_batches(
+        batches, lambda batch: compute([windows[i] for i in batch]), sizes=sizes, device=device
+    ):
+        whole = []
+        for window, result in zip(batch, results, strict=True):
+            found = waiting.setdefault(owners[window], {})
+            found[window] = result
+            if len(found) == len(texts[owners[window]]):
+                whole.append((owners[window], [found[i] for i in sorted(found)]))
+                del waiting[owners[window]]
+        if whole:
+            yield whole
 
 
 def warn_of_cut(column: Column, lengths: Mapping[int, int], limit: int, advice: str) -> None:
