@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,18 @@ from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
 
+# Held while a BigBird is set for texts of one length.
+_one_length = Lock()
+
+
+def _renew_lock() -> None:
+    global _one_length
+    _one_length = Lock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may have held it
+    os.register_at_fork(after_in_child=_renew_lock)
+
 # What a network raises on a text beyond its window, or when it wants more than a text.
 _UNREADABLE = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
@@ -43,15 +56,12 @@ class TextBackbone(FrozenModule):
         The network, frozen.
     tokens : TextTokens
         The tokenizer: texts to token ids.
-    one_length : Lock
-        Held while the network is set for texts of one length, where a kind of model needs that.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
         self.tokens = TextTokens(tokenizer, self._pad_token(tokenizer))
-        self.one_length = Lock()
         self.freeze()
 
     @property
@@ -126,7 +136,7 @@ class TextBackbone(FrozenModule):
             return
         least = (5 + 2 * config.num_random_blocks) * config.block_size
         kind = config.attention_type if n_tokens > least else "original_full"
-        with self.one_length:
+        with _one_length:
             self.model.set_attention_type(kind)  # type: ignore[operator]
             yield
 
