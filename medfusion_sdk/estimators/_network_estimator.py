@@ -181,7 +181,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     random_state: Any
     verbose: int
     _seed: int
-
     # What they may be; a subclass adds its own.
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         "dtype": OneOf("auto", "float32", "float64"),
@@ -196,8 +195,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": Whole(least=0) | FLAG,
     }
 
-    # Rows that "auto" predicts at once.
-    _predict_rows: int | str = "auto"
+    _predict_rows: int | str = "auto"  # what "auto" predicts at once
 
     # -- what subclasses implement ------------------------------------------------------------
 
