@@ -23,9 +23,7 @@ from medfusion_sdk._parameters import (
     Whole,
     check_parameters,
 )
-from medfusion_sdk.estimators._group_folds import held_groups
-from medfusion_sdk.estimators._groups import row_groups
-from medfusion_sdk.estimators._near_copies import warn_of_repeats
+from medfusion_sdk.estimators._left_out import LeftOutRows
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
@@ -40,8 +38,6 @@ __all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_rows"]
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
 _SMALL_TABLE = 50_000
-# "auto" holds rows out for early stopping from here on; fewer are worth more as training rows.
-_EARLY_STOPPING_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -155,7 +151,7 @@ def kept_rows(n_rows: int, held: np.ndarray | None) -> np.ndarray:
     return rows if held is None else np.delete(rows, held)
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
+class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
     """Base of the estimators that keep their weights as arrays.
 
     A subclass implements ``_build_network`` (an untrained module from ``architecture_``),
@@ -377,29 +373,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             "verbose": int(self.verbose),
         }
         return TrainingConfig(**settings | changed)
-
-    def _stops_early(self, n_rows: int) -> bool:
-        if self.early_stopping == "auto":
-            return n_rows >= _EARLY_STOPPING_ROWS
-        return bool(self.early_stopping)
-
-    def _leaves_rows_out(self, n_rows: int) -> bool:
-        """Whether a fit of so many rows learns something from rows left out by itself."""
-        by_folds = (getattr(self, name, False) for name in ("calibrate", "expert"))
-        return self._stops_early(n_rows) or any(by_folds)
-
-    def _row_groups(self, X: Any, groups: Any, rows: pd.Index, counted: np.ndarray) -> np.ndarray:
-        """Number what belongs together of the rows that count; doubts are said."""
-        together = row_groups(X, groups, rows, counted)
-        if groups is None and self._leaves_rows_out(len(together)):
-            warn_of_repeats(X[counted], rows[counted], together)
-        return together
-
-    def _held_out(self, groups: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping: whole groups, with their share of each stratum."""
-        if not self._stops_early(len(groups)):
-            return None
-        return held_groups(groups, strata, fraction=self.validation_fraction, seed=self._seed)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
