@@ -82,18 +82,7 @@ class TrainingTable:
         return self.weight[self.kept].sum()
 
     def take(self, rows: np.ndarray) -> TrainingTable:
-        """Take some rows.
-
-        Parameters
-        ----------
-        rows : ndarray of int or bool
-            Which.
-
-        Returns
-        -------
-        TrainingTable
-            Those rows, none of them held out.
-        """
+        """Take some rows, by positions (n,) or a mask; none of them is held out."""
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
