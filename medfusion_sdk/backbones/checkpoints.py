@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
+from medfusion_sdk.readers.file_memo import FileMemo
 
 __all__ = ["fill", "find_checkpoint", "read_checkpoint", "tensor_shapes"]
 
@@ -127,7 +127,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def tensor_shapes(path: Path, entry: str | None = None) -> Mapping[str, tuple[int, ...]]:
-    """Read the shapes of a checkpoint's tensors, memoised by path, size and modification time.
+    """Read the shapes of a checkpoint's tensors, again only where the file may have changed.
 
     Parameters
     ----------
@@ -146,15 +146,13 @@ def tensor_shapes(path: Path, entry: str | None = None) -> Mapping[str, tuple[in
     WeightsError
         As :func:`read_checkpoint` does.
     """
-    status = path.stat()
-    return _tensor_shapes((path.absolute(), status.st_size, status.st_mtime_ns), entry)
+    return _shapes.get(path, lambda: _read_shapes(path, entry), part=entry)
 
 
-@lru_cache(maxsize=64)
-def _tensor_shapes(
-    version: tuple[Path, int, int], entry: str | None
-) -> Mapping[str, tuple[int, ...]]:
-    path = version[0]
+_shapes: FileMemo[Mapping[str, tuple[int, ...]]] = FileMemo(64)
+
+
+def _read_shapes(path: Path, entry: str | None) -> Mapping[str, tuple[int, ...]]:
     if path.suffix == ".safetensors":  # its header tells them
         with _opened_safetensors(path) as file:
             names = list(file.keys())

@@ -62,7 +62,11 @@ def load_base_model(folder: Path, what: str) -> nn.Module:
             f"{folder}: the weights lack or misfit {len(gaps)} tensors of the model that "
             f"config.json describes, for example {sorted(gaps)[0]}."
         )
-    return model.float()
+    model.float()
+    for tensor in (*model.parameters(), *model.buffers()):
+        # Of its own: one that lies in the file would change with it, in the middle of its use.
+        tensor.data = tensor.data.clone()
+    return model
 
 
 @contextmanager

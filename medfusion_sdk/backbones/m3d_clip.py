@@ -101,4 +101,5 @@ def _read(files: Sequence[Path], prefix: str) -> dict[str, Tensor]:
     from medfusion_sdk.backbones.checkpoints import read_checkpoint
 
     parts = [read_checkpoint(file, prefix=prefix) for file in files]
-    return {name: tensor.float() for part in parts for name, tensor in part.items()}
+    # Copies: what lies in the file would change with it.
+    return {name: tensor.float().clone() for part in parts for name, tensor in part.items()}

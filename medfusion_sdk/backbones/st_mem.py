@@ -23,8 +23,9 @@ from medfusion_sdk.backbones.checkpoints import (
 )
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.st_mem_signals import CROP, N_CROPS, PATCH, STANDARD_LEADS
+from medfusion_sdk.backbones.weights import require_unchanged
 from medfusion_sdk.exceptions import WeightsError
-from medfusion_sdk.readers.digest import file_sha256
+from medfusion_sdk.readers.file_memo import file_sha256
 
 __all__ = ["StMem", "StMemSource", "borrow_st_mem", "find_st_mem", "signals_at_once"]
 
@@ -127,6 +128,7 @@ def _load(source: StMemSource) -> StMem:
     with torch.device("meta"):  # no random weights first
         network = StMem(source.width, source.depth, source.heads, source.hidden)
     fill(network, read_checkpoint(source.path, _ENTRY), source.path, unused=_HEAD)
+    require_unchanged(source.path, source.fingerprint, file_sha256(source.path))
     network.freeze()
     return network
 

@@ -15,8 +15,8 @@ from medfusion_sdk.backbones import m3d_clip
 from medfusion_sdk.backbones.hugging_face import load_base_model, quiet_transformers
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
-from medfusion_sdk.backbones.text_source import TextSource
-from medfusion_sdk.backbones.weights import read_json
+from medfusion_sdk.backbones.text_source import TextSource, find_text_source
+from medfusion_sdk.backbones.weights import read_json, require_unchanged
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
@@ -242,7 +242,10 @@ def borrow_text_backbone(
 def _load(source: TextSource) -> TextBackbone:
     if source.folder is None:
         return TextBackbone(build_standin(), HashingTokenizer())
-    return TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
+    backbone = TextBackbone(_load_model(source.folder), _load_tokenizer(source.folder))
+    now = find_text_source(source.folder).fingerprint
+    require_unchanged(source.folder, source.fingerprint, now)
+    return backbone
 
 
 def _is_m3d_clip(folder: Path) -> bool:

@@ -13,7 +13,8 @@ import torch
 from medfusion_sdk.backbones import echo_prime, echo_prime_clips, standin_video
 from medfusion_sdk.backbones.checkpoints import find_checkpoint
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
-from medfusion_sdk.readers.digest import file_sha256
+from medfusion_sdk.backbones.weights import require_unchanged
+from medfusion_sdk.readers.file_memo import file_sha256
 
 __all__ = ["VIDEO_BACKBONES", "VideoSource", "borrow_video_backbone", "find_video_source"]
 
@@ -84,13 +85,20 @@ def find_video_source(backbone: str, weights: str | PathLike[str] | None) -> Vid
             standin_video.StandInVideo,
         )
     path = find_checkpoint(weights, backbone=backbone, origin=echo_prime.ORIGIN)
+    fingerprint = file_sha256(path)
+
+    def load() -> FrozenModule:
+        network = echo_prime.load_echo_prime(path)
+        require_unchanged(path, fingerprint, file_sha256(path))
+        return network
+
     return VideoSource(
         backbone,
-        file_sha256(path),
+        fingerprint,
         echo_prime.WIDTHS,
         echo_prime_clips.FRAMES,
         echo_prime_clips.prepare,
-        lambda: echo_prime.load_echo_prime(path),
+        load,
     )
 
 

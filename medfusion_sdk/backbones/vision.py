@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from medfusion_sdk.backbones.hugging_face import load_base_model
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_image import build_standin_image
-from medfusion_sdk.backbones.vision_source import VisionSource
+from medfusion_sdk.backbones.vision_source import VisionSource, find_vision_source
+from medfusion_sdk.backbones.weights import require_unchanged
 from medfusion_sdk.exceptions import ParameterError
 
 __all__ = ["VisionBackbone", "borrow_vision_backbone"]
@@ -113,5 +114,7 @@ def _load(source: VisionSource) -> VisionBackbone:
     if source.folder is None:
         return VisionBackbone(build_standin_image(), source)
     model: Any = load_base_model(source.folder, "a vision model")
+    now = find_vision_source(source.folder).fingerprint
+    require_unchanged(source.folder, source.fingerprint, now)
     # Of a model of images and texts, the images' half.
     return VisionBackbone(getattr(model, "vision_model", model), source)

@@ -10,7 +10,8 @@ from torch import Tensor
 from medfusion_sdk.backbones.checkpoints import fill, read_checkpoint
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_vit3d import build_standin
-from medfusion_sdk.backbones.volume_source import VolumeSource
+from medfusion_sdk.backbones.volume_source import VolumeSource, fingerprint_volume_files
+from medfusion_sdk.backbones.weights import require_unchanged
 from medfusion_sdk.nn.vit3d import ViT3D
 
 __all__ = [
@@ -191,4 +192,5 @@ def load_vit3d(source: VolumeSource) -> ViT3D:
         network = ViT3D(source.shape)
     parts = [read_checkpoint(file, prefix=source.prefix) for file in source.files]
     fill(network, {n: tensor for part in parts for n, tensor in part.items()}, source.files[0])
+    require_unchanged(source.files[0], source.fingerprint, fingerprint_volume_files(source.files))
     return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from os import PathLike
@@ -18,7 +19,7 @@ from medfusion_sdk.backbones.weights import (
 from medfusion_sdk.exceptions import ParameterError, WeightsError, WeightsNotFoundError
 from medfusion_sdk.nn.vit3d_shape import ViT3DShape
 
-__all__ = ["VolumeSource", "find_volume_source"]
+__all__ = ["VolumeSource", "find_volume_source", "fingerprint_volume_files"]
 
 _STANDIN = "standin-vit3d"
 # The image tower alone, as it is published beside the whole model.
@@ -133,14 +134,30 @@ def find_volume_source(
     shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
     prefix = _find_prefix(files[0], shapes)
     settings = _PUBLISHED | (read_json(config) if config.is_file() else {})
-    described = [config] if config.is_file() else []
     return VolumeSource(
         str(backbone),
         tuple(files),
         prefix,
-        fingerprint_files([*files, *described]),
+        fingerprint_volume_files(files),
         _read_shape(files[0], shapes, prefix, settings),
     )
+
+
+def fingerprint_volume_files(files: Sequence[Path]) -> str:
+    """Digest of a volume network's weights and of the configuration beside them.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Its weights.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    config = files[0].parent / "config.json"
+    return fingerprint_files([*files, *([config] if config.is_file() else [])])
 
 
 def _find_files(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
-from medfusion_sdk.readers.digest import file_sha256
+from medfusion_sdk.readers.file_memo import file_sha256
 
 __all__ = [
     "check_sha256",
@@ -21,6 +21,7 @@ __all__ = [
     "fingerprint_files",
     "installed_folder",
     "read_json",
+    "require_unchanged",
     "weight_files",
 ]
 
@@ -251,3 +252,24 @@ def fingerprint_files(files: Iterable[Path]) -> str:
     for path in sorted(files, key=lambda path: path.name):
         state.update(f"{path.name}:{file_sha256(path)};".encode())
     return state.hexdigest()
+
+
+def require_unchanged(place: Path, fingerprint: str, now: str) -> None:
+    """Refuse a network whose files changed between their fingerprint and the end of loading.
+
+    Parameters
+    ----------
+    place : Path
+        File or folder, for the message.
+    fingerprint : str
+        What caches and the pool know the network by.
+    now : str
+        The files' fingerprint after loading.
+
+    Raises
+    ------
+    WeightsError
+        If they differ.
+    """
+    if now != fingerprint:
+        raise WeightsError(f"{place} changed while it was loaded. Try again once it is complete.")

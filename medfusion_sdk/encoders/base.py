@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +26,12 @@ __all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
 
 # Joins every cache key: raise it when an encoder's arithmetic changes, so that old vectors
 # are never taken for new ones.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
+_CHANGED = (
+    "its file changed while it was encoded. Wait until the file is complete, or copy it to a "
+    "place of its own."
+)
 # What the last call of each encoder met. Kept beside the encoders: transform leaves an encoder as
 # it was, and rows of patients don't travel in its pickles.
 _last_errors: WeakKeyDictionary[BaseEncoder, pd.DataFrame] = WeakKeyDictionary()
@@ -242,6 +247,12 @@ def require_fingerprint(encoder: Any, expected: str, place: str = "") -> None:
         )
 
 
+def _names_files(cell: Any) -> bool:
+    if isinstance(cell, list | tuple):
+        return any(isinstance(part, str | os.PathLike) for part in cell)
+    return isinstance(cell, str | os.PathLike)
+
+
 class _Run:
     """One pass over one column: distinct items, their vectors, and the bad cells met on the way."""
 
@@ -285,12 +296,27 @@ class _Run:
         cells = [self.column.cells[self.positions[item][0]] for item in items]
         self._items = items
         for batch, vectors in self.encoder._encode(cells, self):
-            finite = np.isfinite(vectors).all(axis=tuple(range(1, vectors.ndim)))
+            sound = np.isfinite(vectors).all(axis=tuple(range(1, vectors.ndim)))
             # A row of NaN would pass for a missing cell.
-            for position in np.flatnonzero(~finite).tolist():
+            for position in np.flatnonzero(~sound).tolist():
                 self.bad(batch[position], CellError(self._overflow()))
-            kept = [items[i] for i, sound in zip(batch, finite, strict=True) if sound]
-            yield kept, vectors[finite]
+            for position in np.flatnonzero(sound).tolist():
+                item = items[batch[position]]
+                if not self._is_unchanged(item, cells[batch[position]]):
+                    sound[position] = False
+                    self.bad(batch[position], CellError(_CHANGED))
+            kept = [items[i] for i, good in zip(batch, sound, strict=True) if good]
+            yield kept, vectors[sound]
+
+    def _is_unchanged(self, item: int, cell: Any) -> bool:
+        """Tell whether a file that was digested and then decoded holds the same to this moment.
+
+        Where no other row and no later call gets the vector, it is right whatever was read.
+        """
+        shared = as_cache(self.encoder.cache) is not None or len(self.positions[item]) > 1
+        if not shared or not _names_files(cell):
+            return True
+        return self.encoder._item_digest(cell) == self.digests[item]
 
     def _overflow(self) -> str:
         dtype = getattr(self.encoder, "dtype", None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["array_digest", "file_sha256", "files_digest", "text_digest"]
+from medfusion_sdk.exceptions import CellError
+
+__all__ = ["array_digest", "files_digest", "text_digest"]
 
 _SIZE = 32
 
@@ -59,43 +60,39 @@ def array_digest(array: np.ndarray) -> bytes:
     return _digest(b"array", header, np.ascontiguousarray(array).data.cast("B"))
 
 
-def files_digest(paths: Iterable[Path]) -> bytes:
+def files_digest(paths: Iterable[Path], error: type[CellError] = CellError) -> bytes:
     """Digest of the contents of the files that make one item, in the order given.
+
+    Every file is read each time: one that was unpacked over another may have its size, its times
+    and even its place on the disk.
 
     Parameters
     ----------
     paths : iterable of Path
         For a WFDB record its header and signal files.
+    error : type, default=CellError
+        Class of the error for a file that can't be read.
 
     Returns
     -------
     bytes
-        32 bytes; names and places of the files don't enter.
+        32 bytes; names and places of the files don't enter, their endings do, since they decide
+        how a file is decoded.
+
+    Raises
+    ------
+    CellError
+        (of class `error`) If a file can't be read.
     """
-    return _digest(b"files", *(bytes.fromhex(file_sha256(path)) for path in paths))
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, memoised by path, size and modification time.
-
-    Parameters
-    ----------
-    path : Path
-        An existing file.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest.
-    """
-    status = path.stat()
-    return _file_sha256((path.absolute(), status.st_size, status.st_mtime_ns))
-
-
-@lru_cache(maxsize=1 << 16)
-def _file_sha256(version: tuple[Path, int, int]) -> str:
-    with version[0].open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    parts: list[bytes] = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except OSError as cause:
+            raise error(f"{path} can't be read: {cause.strerror}.") from cause
+        parts += [path.suffix.lower().encode(), content]
+    return _digest(b"files", *parts)
 
 
 def _digest(kind: bytes, *parts: bytes | memoryview) -> bytes:

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import (
-    CellFileNotFoundError,
-    ImageError,
-    MissingDependencyError,
-)
+from medfusion_sdk.exceptions import ImageError, MissingDependencyError
 from medfusion_sdk.readers.digest import array_digest, files_digest
+from medfusion_sdk.readers.files import require_file
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.pixels import to_rgb8
 
@@ -86,15 +83,12 @@ def image_digest(cell: Any) -> bytes:
         If a file is missing or the cell is no image.
     """
     if isinstance(cell, str | os.PathLike):
-        return files_digest([_find(cell)])
+        return files_digest([_find(cell)], ImageError)
     return array_digest(_as_array(cell))
 
 
 def _find(cell: str | os.PathLike[str]) -> Path:
-    path = Path(cell)
-    if not path.is_file():
-        raise CellFileNotFoundError(f"no image file at {path}.")
-    return path
+    return require_file(Path(cell), ImageError, "image file")
 
 
 def _decode(path: Path) -> np.ndarray:

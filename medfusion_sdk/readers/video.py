@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.exceptions import CellFileNotFoundError, VideoError
+from medfusion_sdk.exceptions import VideoError
 from medfusion_sdk.readers.digest import array_digest, files_digest
+from medfusion_sdk.readers.files import require_file
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.pixels import to_rgb8
 
@@ -107,7 +108,7 @@ def video_digest(cell: Any) -> bytes:
         If a file is missing or the cell is no video.
     """
     return b"".join(
-        files_digest([_find(video)])
+        files_digest([_find(video)], VideoError)
         if isinstance(video, str | os.PathLike)
         else array_digest(_as_array(video))
         for video in as_videos(cell)
@@ -115,9 +116,7 @@ def video_digest(cell: Any) -> bytes:
 
 
 def _find(video: str | os.PathLike[str]) -> Path:
-    path = Path(video)
-    if not path.is_file():
-        raise CellFileNotFoundError(f"no video file at {path}.")
+    path = require_file(Path(video), VideoError, "video file")
     if path.suffix != ".npy":
         raise VideoError(
             f"{path}: videos are read from .npy files. Decode it with the tool you trust for its "
