@@ -14,8 +14,8 @@ def _set(words: str) -> frozenset[str]:
 
 
 _EVENT = _set(
-    "event events evt dead death deaths die died deceased mortality fatal relapse relapsed recurrence "
-    "recurred progression progressed failure failed status fustat delta indicator "
+    "event events evt dead death deaths die died deceased mortality fatal relapse relapsed "
+    "recurrence recurred progression progressed failure failed status fustat delta indicator "
     "tod tot verstorben gestorben ereignis deces decede evenement mort muerte muerto fallecido "
     "evento morte morto decesso obito overleden gebeurtenis rezidiv recidive recidiva"
 )
@@ -26,7 +26,7 @@ _TIME = _set(
     "maanden jaren tijd"
 )
 _TIME_FIRST = re.compile("(time|times|tte|duration|zeit|temps|tiempo|tempo|tijd)$")
-_UNTIL = frozenset("to till until of before from since bis hasta".split())
+_UNTIL = _set("to till until of before from since bis hasta")
 # True where nothing has happened, so far as one knows.
 _WELL = _set(
     "alive living live lives lived survive survives survived survivor survivors surviving still "

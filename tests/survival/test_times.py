@@ -110,7 +110,8 @@ SAYS_NO_EVENT = """
     progression_free_survival in_remission inRemission lost_to_followup LostToFollowUp ltfu lost
     no_event not_dead without_event did_not_die nonevent no_recurrence never_relapsed lebt am_leben
     überlebt ereignisfrei ohne_ereignis vivant en_vie survécu sans_evenement vivo sobrevivió
-    sopravvissuto libre_de_evento no_evidence_of_disease still_on_treatment freedom_from_failure 存活
+    sopravvissuto libre_de_evento no_evidence_of_disease still_on_treatment freedom_from_failure
+    存活
 """
 SAYS_EVENT = """
     dead Death DEATH_EVENT died status os_event OS.status OS pfs_status DSS uncensored not_censored
