@@ -11,7 +11,7 @@ from sklearn.utils import check_consistent_length
 
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.inspection._axes import axes
-from medfusion_sdk.inspection._survival_curves import banded_kaplan_meier
+from medfusion_sdk.inspection._survival_curves import survival_at
 from medfusion_sdk.survival import SurvivalTimes
 
 __all__ = ["SurvivalCalibrationDisplay"]
@@ -24,7 +24,8 @@ class SurvivalCalibrationDisplay:
     ----------
     table : DataFrame
         One line per group: ``patients``, ``predicted`` (mean probability of an event by the
-        horizon), ``observed``, ``low``, ``high``; NaN where nobody of a group was followed so long.
+        horizon), ``observed``, ``low``, ``high`` (exact binomial where a group had no event, or all
+        had one); NaN where nobody of a group was followed so long.
     horizon : float
         Time that it is about.
 
@@ -199,7 +200,5 @@ def _line(
     line = {"patients": len(y), "predicted": float(predicted.mean())}
     if horizon > y.time.max():
         return line | dict.fromkeys(("observed", "low", "high"), np.nan)
-    curve = banded_kaplan_meier(y, confidence_level)
-    last = int(np.searchsorted(curve["time"], horizon, side="right")) - 1
-    found = {name: float(1 - curve[name][last]) for name in ("survival", "high", "low")}
-    return line | {"observed": found["survival"], "low": found["high"], "high": found["low"]}
+    survival, low, high = survival_at(y, horizon, confidence_level)
+    return line | {"observed": 1 - survival, "low": 1 - high, "high": 1 - low}

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from medfusion_sdk.exceptions import DataError, ParameterError
-from medfusion_sdk.metrics._bootstrap import RandomState, bootstrap_interval
+from medfusion_sdk.metrics._bootstrap import RandomState
+from medfusion_sdk.metrics._resampling import Resamples
 
 __all__ = ["coverage_table"]
 
@@ -55,8 +56,8 @@ def coverage_table(
     Returns
     -------
     DataFrame
-        Indexed by ``level``: ``coverage`` with ``low`` and ``high``, and ``width``, the mean
-        width of the intervals in the units of y.
+        Indexed by ``level``: ``coverage`` with ``low`` and ``high`` (exact binomial bounds where
+        all or none are covered), and ``width``, the mean width of the intervals in the units of y.
 
     Raises
     ------
@@ -92,15 +93,9 @@ def coverage_table(
     for level in levels:
         reach = norm.ppf((1 + level) / 2) * spread
         covered = (np.abs(truth - middle) <= reach).reshape(len(truth), -1).mean(axis=1)
-        found = bootstrap_interval(
-            _mean,
-            covered,
-            covered,
-            groups=groups,
-            n_resamples=n_resamples,
-            confidence_level=confidence_level,
-            random_state=random_state,
-        )
+        resamples = Resamples(len(covered), groups, n_resamples, confidence_level, random_state)
+        values = resamples.values(_mean, covered, covered)
+        found = resamples.interval(covered.mean(), values, share=True)
         width = 2 * float(reach.mean())
         rows[level] = [found.estimate, found.low, found.high, width]
     columns = ["coverage", "low", "high", "width"]

@@ -48,13 +48,12 @@ def _refuse_tuples(y: Any) -> None:
             "medfusion_sdk.survival.survival_target(event, time)."
         )
     cells = y.to_numpy() if isinstance(y, pd.Series) else y
-    if isinstance(cells, np.ndarray) and cells.ndim == 1 and cells.dtype == object and len(cells):
-        if isinstance(cells[0], tuple | list | np.ndarray):
-            raise DataError(
-                f"y is a column of {type(cells[0]).__name__}s such as {cells[0]!r}; two columns "
-                "are needed: medfusion_sdk.survival.survival_target(*zip(*y)), if each is (event, "
-                "time)."
-            )
+    first = cells[0] if isinstance(cells, np.ndarray) and cells.ndim == 1 and len(cells) else None
+    if isinstance(first, tuple | list | np.ndarray):
+        raise DataError(
+            f"y is a column of {type(first).__name__}s such as {first!r}; two columns are needed: "
+            "medfusion_sdk.survival.survival_target(*zip(*y)), if each is (event, time)."
+        )
 
 
 def roles(y: Any, table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -8,38 +8,43 @@ from typing import Any
 
 __all__ = ["says_event", "says_opposite", "says_time"]
 
-_EVENT = frozenset(
-    "event events evt dead death deaths die died deceased mortality fatal relapse relapsed recurrence "
-    "recurred progression progressed failure failed status fustat delta indicator "
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_EVENT = _set(
+    "event events evt dead death deaths die died deceased mortality fatal relapse relapsed "
+    "recurrence recurred progression progressed failure failed status fustat delta indicator "
     "tod tot verstorben gestorben ereignis deces decede evenement mort muerte muerto fallecido "
-    "evento morte morto decesso obito overleden gebeurtenis rezidiv recidive recidiva".split()
+    "evento morte morto decesso obito overleden gebeurtenis rezidiv recidive recidiva"
 )
-_TIME = frozenset(
+_TIME = _set(
     "time times tte t day days week weeks month months mo mos year years yr yrs hour hours "
     "minute minutes duration length los followup futime survtime stime zeit tage monate jahre "
     "dauer temps jours mois annees duree tiempo dias meses anos tempo giorni mesi anni dagen "
-    "maanden jaren tijd".split()
+    "maanden jaren tijd"
 )
 _TIME_FIRST = re.compile("(time|times|tte|duration|zeit|temps|tiempo|tempo|tijd)$")
-_UNTIL = frozenset("to till until of before from since bis hasta".split())
+_UNTIL = _set("to till until of before from since bis hasta")
 # True where nothing has happened, so far as one knows.
-_WELL = frozenset(
+_WELL = _set(
     "alive living live lives lived survive survives survived survivor survivors surviving still "
     "remained remains ongoing unaffected healthy intact functioning freedom "
     "lebt lebend lebendig uberlebt ueberlebt uberlebend ueberlebend vivant vivante vivo viva vivos "
     "vivas survecu survit sobrevivio sobrevive sobreviviente sobreviveu sopravvissuto "
-    "sopravvissuta levend overleefd levande zyje zywy".split()
+    "sopravvissuta levend overleefd levande zyje zywy"
 )
 _FREE = re.compile("(free|frei|libre|libero|livre)$")
-_SURVIVAL = frozenset(
+_SURVIVAL = _set(
     "survival surv uberleben ueberleben survie supervivencia sobrevida sopravvivenza overleving "
-    "overlevnad".split()
+    "overlevnad"
 )
 # "survival" alone is true for who survived; an endpoint's name with one of these is an event.
-_INDICATED = frozenset("event events status dead death died deceased failure 状态 evento".split())
-_NEGATIONS = frozenset(
+_INDICATED = _set("event events status dead death died deceased failure 状态 evento")
+_NEGATIONS = _set(
     "no not non never without absent absence ohne kein keine keinen nicht sans pas sin senza sem "
-    "geen niet".split()
+    "geen niet"
 )
 _CENSORED = re.compile("censor|censur|zensier|zensur|cenzur|^cens$|删失|删截")
 _UNCENSORED = re.compile("(un|non|not|nicht|pas|no)(is)?(cens|zens)")

@@ -20,6 +20,7 @@ from medfusion_sdk.survival._columns import (
 
 __all__ = ["SurvivalTimes", "survival_target"]
 
+
 @dataclass(frozen=True)
 class SurvivalTimes:
     """Checked outcome of a survival study.

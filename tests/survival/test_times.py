@@ -110,18 +110,19 @@ SAYS_NO_EVENT = """
     progression_free_survival in_remission inRemission lost_to_followup LostToFollowUp ltfu lost
     no_event not_dead without_event did_not_die nonevent no_recurrence never_relapsed lebt am_leben
     überlebt ereignisfrei ohne_ereignis vivant en_vie survécu sans_evenement vivo sobrevivió
-    sopravvissuto libre_de_evento no_evidence_of_disease still_on_treatment freedom_from_failure 存活
-    """.split()
+    sopravvissuto libre_de_evento no_evidence_of_disease still_on_treatment freedom_from_failure
+    存活
+"""
 SAYS_EVENT = """
     dead Death DEATH_EVENT died status os_event OS.status OS pfs_status DSS uncensored not_censored
     nicht_zensiert not_alive non_survivor relapse recurrence remission discharge live_birth fustat
     progression_free_survival_event disease_free_survival_status overall_survival_status
     survival_status vital_status verstorben décès muerte readmission cvd_event 30_day_mortality
     dead_at_30_days notified
-    """.split()
+"""
 
 
-@pytest.mark.parametrize("name", SAYS_NO_EVENT)
+@pytest.mark.parametrize("name", SAYS_NO_EVENT.split())
 @pytest.mark.parametrize("dtype", [int, bool])
 def test_column_that_says_who_had_no_event_is_refused_by_name(name, dtype):
     y = pd.DataFrame({"months": [3.0, 60.0, 58.0], name: np.array([0, 1, 1], dtype)})
@@ -132,7 +133,7 @@ def test_column_that_says_who_had_no_event_is_refused_by_name(name, dtype):
         SurvivalTimes.of(np.asarray(structured))
 
 
-@pytest.mark.parametrize("name", SAYS_EVENT)
+@pytest.mark.parametrize("name", SAYS_EVENT.split())
 def test_column_that_names_an_event_is_read_as_it_stands(name):
     y = pd.DataFrame({"survival_months": [3.0, 60.0, 58.0], name: [1, 0, 0]})
     np.testing.assert_array_equal(SurvivalTimes.of(y).event, [True, False, False])
