@@ -9,10 +9,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.inspection._axes import axes
 from medfusion_sdk.inspection._survival_curves import survival_at
 from medfusion_sdk.survival import SurvivalTimes
+from medfusion_sdk.survival._wrapped import curve_method
 
 __all__ = ["SurvivalCalibrationDisplay"]
 
@@ -86,7 +88,8 @@ class SurvivalCalibrationDisplay:
         SurvivalCalibrationDisplay
             The display.
         """
-        curves = estimator.predict_survival_function(X)
+        check_aligned(X=X, y=y)
+        curves = curve_method(estimator, "predict_survival_function")(X)
         survival = np.array([float(curve(horizon)) for curve in curves])
         return cls.from_predictions(
             y,
@@ -139,6 +142,7 @@ class SurvivalCalibrationDisplay:
         MissingDependencyError
             Without lifelines or matplotlib.
         """
+        check_aligned(y=y, survival=survival)
         outcome, survival = SurvivalTimes.of(y), np.asarray(survival, dtype=np.float64)
         check_consistent_length(outcome.time, survival)
         if not ((survival >= 0) & (survival <= 1)).all():

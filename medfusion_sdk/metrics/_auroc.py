@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned, check_same_columns
 from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
 
@@ -64,6 +65,8 @@ def macro_auroc(
     >>> macro_auroc([[1, 0], [0, 0], [1, 1]], [[0.9, 0.2], [0.1, 0.3], [0.8, 0.4]])
     1.0
     """
+    check_aligned(y_true=y_true, y_score=y_score, sample_weight=sample_weight, strata=strata)
+    check_same_columns(y_true=y_true, y_score=y_score)
     positive, score, names = one_vs_rest(y_true, y_score, labels)
     weight = np.ones(len(score)) if sample_weight is None else np.asarray(sample_weight, float)
     check_consistent_length(score, weight)
@@ -110,6 +113,7 @@ def macro_auroc_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     >>> cross_val_score(model, X, y, scoring=macro_auroc_scorer, cv=3).round(2)
     array([1., 1., 1.])
     """
+    check_aligned(X=X, y=y)
     if hasattr(estimator, "predict_proba"):
         score = estimator.predict_proba(X)
     else:

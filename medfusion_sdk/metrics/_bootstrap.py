@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import _num_samples
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._resampling import Interval, Metric, Resamples
@@ -73,6 +74,7 @@ def bootstrap_interval(
     >>> print(bootstrap_interval(macro_auroc, y, score, random_state=0))
     0.757 [0.690, 0.825]
     """
+    check_aligned(y_true=y_true, y_score=y_score, groups=groups)
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimate = float(metric(y_true, y_score))
     values = resamples.values(metric, y_true, y_score)
@@ -127,6 +129,7 @@ def paired_difference(
     >>> paired_difference(macro_auroc, y, good, poor, random_state=0).excludes(0)
     True
     """
+    check_aligned(y_true=y_true, score_a=score_a, score_b=score_b, groups=groups)
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimate = float(metric(y_true, score_a)) - float(metric(y_true, score_b))
     values_a = resamples.values(metric, y_true, score_a)
@@ -187,6 +190,8 @@ def score_table(
     """
     if reference is not None and reference not in scores:
         raise ParameterError(f"reference={reference!r} is none of the models {list(scores)}.")
+    for name, score in scores.items():
+        check_aligned(**{"y_true": y_true, f"score of {name}": score, "groups": groups})
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimates = {name: float(metric(y_true, score)) for name, score in scores.items()}
     values = {name: resamples.values(metric, y_true, score) for name, score in scores.items()}

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.metrics._censoring import inverse_censoring
@@ -52,6 +53,7 @@ def concordance_index(y_true: Any, risk: ArrayLike, *, strata: ArrayLike | None 
     >>> concordance_index(y, [3.0, 1.0, 2.0, 0.5])
     0.8
     """
+    check_aligned(y_true=y_true, risk=risk, strata=strata)
     y, risk = check_outcome_and_risk(y_true, risk)
     stratum = None if strata is None else group_codes(strata, len(y))
     return _told(concordance(y, risk, stratum=stratum))
@@ -113,6 +115,7 @@ def _told(value: float) -> float:
 
 def check_outcome_and_risk(y_true: Any, risk: ArrayLike) -> tuple[SurvivalTimes, np.ndarray]:
     """Read an outcome and one finite risk for each of its rows."""
+    check_aligned(y_true=y_true, risk=risk)
     y, scores = SurvivalTimes.of(y_true), np.asarray(risk, dtype=np.float64)
     check_consistent_length(y.time, scores)
     if scores.ndim == 2 and scores.shape[1] == 1:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._bootstrap import RandomState
 from medfusion_sdk.metrics._resampling import Resamples
@@ -78,6 +79,7 @@ def coverage_table(
     0.5        0.24  0.21  0.28   0.67
     0.9        0.58  0.54  0.62   1.64
     """
+    check_aligned(y_true=y_true, mean=mean, std=std, groups=groups)
     truth, middle, spread = (np.asarray(one, dtype=float) for one in (y_true, mean, std))
     if not truth.shape == middle.shape == spread.shape or not truth.size:
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
@@ -34,7 +34,7 @@ def on_resample(metric: Callable[..., Any], y_true: Any, y_score: Any) -> Callab
         if classes is not None and len(np.unique(np.asarray(y))) < len(classes):
             return float("nan")
         with warnings.catch_warnings():
-            action = "error" if strict else "ignore"
+            action: Literal["error", "ignore"] = "error" if strict else "ignore"
             warnings.simplefilter(action, UndefinedMetricWarning)
             warnings.filterwarnings(action, message=_LACKS_CLASS)
             try:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival._columns import (
     FORMS,
@@ -142,6 +143,7 @@ def survival_target(event: ArrayLike, time: ArrayLike) -> np.ndarray:
     array([( True,  30.), (False, 120.), ( True, 365.)],
           dtype=[('event', '?'), ('time', '<f8')])
     """
+    check_aligned(event=event, time=time)
     columns = {"event": np.asarray(event), "time": np.asarray(time)}
     shapes = {name: values.shape for name, values in columns.items()}
     if len(set(shapes.values())) != 1 or columns["event"].ndim != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def numbers():
         list("aab"),
         ["a", "a", 1],
         [("s1", 1), ("s1", 1), ("s2", 1)],
-        [datetime.date(2026, 1, 1), datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)],
+        [dt.date(2026, 1, 1), dt.date(2026, 1, 1), dt.date(2026, 1, 2)],
         np.array([[5], [5], [7]]),
         pd.Series([1.5, 1.5, 2.5], index=list("xyz")),
         pd.Categorical(["a", "a", "b"]),
