@@ -84,18 +84,7 @@ class TrainingTable:
         return self.weight[self.kept].sum()
 
     def take(self, rows: np.ndarray) -> TrainingTable:
-        """Take some rows.
-
-        Parameters
-        ----------
-        rows : ndarray of int or bool
-            Which.
-
-        Returns
-        -------
-        TrainingTable
-            Those rows, none of them held out.
-        """
+        """Take some rows, by positions (n,) or a mask; none of them is held out."""
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
@@ -179,7 +168,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     random_state: Any
     verbose: int
     _seed: int
-
     # What they may be; a subclass adds its own.
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         "dtype": OneOf("auto", "float32", "float64"),
@@ -194,8 +182,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": Whole(least=0) | FLAG,
     }
 
-    # Rows that "auto" predicts at once.
-    _predict_rows: int | str = "auto"
+    _predict_rows: int | str = "auto"  # what "auto" predicts at once
 
     # -- what subclasses implement ------------------------------------------------------------
 
