@@ -30,6 +30,7 @@ __all__ = [
     "ModalityWarning",
     "ModelExistsError",
     "ParameterError",
+    "RandomWeightsWarning",
     "SignalError",
     "TrainingError",
     "TrainingWarning",
@@ -181,6 +182,10 @@ class MedFusionWarning(UserWarning):
 
 class EncoderWarning(MedFusionWarning):
     """Cells became missing, or an encoder changed its setting to get through."""
+
+
+class RandomWeightsWarning(MedFusionWarning):
+    """A network with random weights stands where a pretrained one belongs."""
 
 
 class ModalityWarning(MedFusionWarning):

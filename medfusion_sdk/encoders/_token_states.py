@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
+from medfusion_sdk.encoders._batching import compute_batches, plan_batches
 from medfusion_sdk.encoders.base import _Run
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.readers.cells import Column
@@ -114,9 +114,8 @@ class TokenStateEncoder(TextEncoder):
             return lower(ids.to(device), mask.to(device)).cpu().numpy()
 
         batches = plan_batches(sizes, budget=_TOKENS_PER_BATCH)
-        with one_thread_each(len(batches), device) as workers:
-            for batch, states in compute_batches(batches, compute, sizes=sizes, workers=workers):
-                lengths = np.array([sizes[i] for i in batch])
-                for length in np.unique(lengths):
-                    equal = np.flatnonzero(lengths == length)
-                    yield [batch[i] for i in equal], states[equal, :length]
+        for batch, states in compute_batches(batches, compute, sizes=sizes, device=device):
+            lengths = np.array([sizes[i] for i in batch])
+            for length in np.unique(lengths):
+                equal = np.flatnonzero(lengths == length)
+                yield [batch[i] for i in equal], states[equal, :length]

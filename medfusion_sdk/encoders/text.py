@@ -10,7 +10,7 @@ import numpy as np
 
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, OneOf, Whole
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
-from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
+from medfusion_sdk.encoders._batching import compute_batches, plan_batches
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
 from medfusion_sdk.exceptions import CellError, ParameterError, WeightsError
 from medfusion_sdk.readers.digest import text_digest
@@ -167,13 +167,12 @@ class TextEncoder(BaseEncoder):
         sizes = [len(ids) for ids in tokens]
         batches = plan_batches(sizes, **self._batch_limit(embed.token_budget))
         embed.check([tokens[i] for i in batches[0]])
-        with one_thread_each(len(batches), embed.device) as workers:
-            yield from compute_batches(
-                batches,
-                lambda batch: embed([tokens[i] for i in batch]),
-                sizes=sizes,
-                workers=workers,
-            )
+        yield from compute_batches(
+            batches,
+            lambda batch: embed([tokens[i] for i in batch]),
+            sizes=sizes,
+            device=embed.device,
+        )
 
     # -- parameters, resolved when they are used -------------------------------------------------
 

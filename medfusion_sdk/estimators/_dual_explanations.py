@@ -171,6 +171,7 @@ def _traced(task: SupervisedTask, batch: dict[str, Any]) -> tuple[dict[str, Any]
     import torch
 
     from medfusion_sdk.nn.ragged import Ragged
+    from medfusion_sdk.training.inference import alone_with
 
     network, inputs = task.network, dict(batch)
     leaves = []
@@ -181,14 +182,15 @@ def _traced(task: SupervisedTask, batch: dict[str, Any]) -> tuple[dict[str, Any]
         values = batch["tokens"].values.detach().requires_grad_()
         inputs["tokens"] = Ragged(values, batch["tokens"].lengths)
         leaves.append(values)
-    network.traced = []
-    try:
-        with torch.enable_grad():
-            out = task(inputs)
-            out["logits"][0].max().backward(inputs=leaves)
-        return inputs, out, network.traced
-    finally:
-        network.traced = None
+    with alone_with(task):
+        network.traced = []
+        try:
+            with torch.enable_grad():
+                out = task(inputs)
+                out["logits"][0].max().backward(inputs=leaves)
+            return inputs, out, network.traced
+        finally:
+            network.traced = None
 
 
 def _probabilities(

@@ -146,8 +146,8 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         held = self._held_out(together, targets.strata)
         parts = X[counted], targets, weight[counted], rows[counted], together, given, held
         table = TrainingTable(*parts)
-        risk = self._fit_table(table)
-        self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
+        risk, kept = self._fit_table(table), table.kept
+        self.baseline_ = BaselineHazard.fit(risk[kept], targets.take(kept), table.weight[kept])
         return self
 
     def predict(self, X: Any) -> np.ndarray:

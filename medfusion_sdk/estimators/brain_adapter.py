@@ -40,8 +40,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
     into one space. There a contrastive loss pulls a row's two vectors together, and a linear head
     scores the classes from both. Encoders stay as they were published.
 
-    The default `vision_encoder` is a tiny random stand-in, for tests and first steps. For results
-    name M3D-CLIP's folder.
+    The default `vision_encoder` is a tiny random stand-in, for tests and first steps; a process's
+    first fit on it warns. For results name M3D-CLIP's folder.
 
     Parameters
     ----------
