@@ -23,7 +23,7 @@ from medfusion_sdk._parameters import (
     Whole,
     check_parameters,
 )
-from medfusion_sdk.estimators._group_folds import held_groups
+from medfusion_sdk.estimators._left_out import LeftOutRows
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
@@ -38,8 +38,6 @@ __all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_rows"]
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
 _SMALL_TABLE = 50_000
-# "auto" holds rows out for early stopping from here on; fewer are worth more as training rows.
-_EARLY_STOPPING_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def kept_rows(n_rows: int, held: np.ndarray | None) -> np.ndarray:
     return rows if held is None else np.delete(rows, held)
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
+class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
     """Base of the estimators that keep their weights as arrays.
 
     A subclass implements ``_build_network`` (an untrained module from ``architecture_``),
@@ -364,17 +362,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             "verbose": int(self.verbose),
         }
         return TrainingConfig(**settings | changed)
-
-    def _stops_early(self, n_rows: int) -> bool:
-        if self.early_stopping == "auto":
-            return n_rows >= _EARLY_STOPPING_ROWS
-        return bool(self.early_stopping)
-
-    def _held_out(self, groups: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping: whole groups, with their share of each stratum."""
-        if not self._stops_early(len(groups)):
-            return None
-        return held_groups(groups, strata, fraction=self.validation_fraction, seed=self._seed)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

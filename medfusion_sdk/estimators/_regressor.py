@@ -11,7 +11,6 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, Transf
 from sklearn.utils import Tags, check_random_state
 
 from medfusion_sdk._alignment import check_aligned
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
@@ -151,7 +150,7 @@ class NetworkRegressor(
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together)
         kept = kept_rows(len(together), held)
         targets = Numbers.encode(y[counted], weight[counted], raw_y, kept)
