@@ -14,6 +14,7 @@ from medfusion_sdk.backbones.weights import (
     fingerprint_files,
     installed_folder,
     read_json,
+    told_of,
     weight_files,
 )
 from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
@@ -128,7 +129,8 @@ def find_text_source(
         if backbone == m3d_clip.NAME and not Path(backbone).is_dir():
             backbone = m3d_clip.HUB_ID
         folder = find_folder(backbone, revision=revision, allow_download=allow_download)
-    return _read_folder(str(backbone), folder)
+    with told_of(folder):
+        return _read_folder(str(backbone), folder)
 
 
 def _minilm_folder() -> Path:

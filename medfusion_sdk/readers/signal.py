@@ -18,6 +18,7 @@ import numpy as np
 
 from medfusion_sdk.exceptions import CellFileNotFoundError, SignalError
 from medfusion_sdk.readers.digest import array_digest, files_digest
+from medfusion_sdk.readers.files import is_file, shown
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.signal_rate import resample_signal, resampled_length
 from medfusion_sdk.readers.wfdb_header import record_files
@@ -176,12 +177,12 @@ def _find(cell: str | os.PathLike[str]) -> Path:
     else:
         candidates = [path.with_name(path.name + ".hea"), path.with_name(path.name + ".npy")]
     for candidate in candidates:
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
-    if path.is_file():
+    if is_file(path):
         raise SignalError(f"{path} is neither a WFDB record (.hea and .dat) nor a .npy file.")
     raise CellFileNotFoundError(
-        f"no signal file at {path}; looked for {' and '.join(map(str, candidates))}."
+        f"no signal file at {shown(path)}; looked for {' and '.join(map(shown, candidates))}."
     )
 
 
