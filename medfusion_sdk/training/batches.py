@@ -164,7 +164,11 @@ def take(data: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Tensor]:
 
 
 def _chosen(tensor: Any, rows: Tensor | slice) -> Any:
-    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
+    if not isinstance(rows, slice):
+        return tensor.index_select(0, rows)
+    part = tensor[rows]
+    # Sums round alike only from equally aligned places, which the midst of a tensor isn't.
+    return part.clone() if rows.start and isinstance(part, Tensor) else part
 
 
 def _common_length(data: Mapping[str, Tensor], sample_weight: Tensor | None) -> int:
