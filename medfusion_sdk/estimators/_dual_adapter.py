@@ -85,6 +85,7 @@ class DualAdapterBase(DualAdapterTable):
 
         `before` is the state to go on from; a module that goes on has its full width.
         """
+        self._check_long_text()
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
@@ -123,6 +124,13 @@ class DualAdapterBase(DualAdapterTable):
             data["signal"] = data["signal"].new_tensor(self._spans.project(x))
             dims = {"embedding_width": self._spans.dims[0]}
         return seeded_module(lambda: self._make(lm, **dims), self._seed, dtype), data
+
+    def _check_long_text(self) -> None:
+        if self.combine == "symmetric" and self.long_text == "chunks":
+            raise ParameterError(
+                "long_text='chunks': combine='symmetric' reads signal and text as one sequence, "
+                "which can't be divided. Choose another combination, or long_text='cut'."
+            )
 
     def _fit_signal(self, table: TrainingTable | UnlabelledTable) -> None:
         """Decide how signals are read, and learn their scaling."""
@@ -172,13 +180,11 @@ class DualAdapterBase(DualAdapterTable):
             self.backbone, revision=self.revision, allow_download=self.allow_download
         )
 
-    def _network(self) -> Any:
+    def _is_misplaced(self, module: Any) -> bool:
         from medfusion_sdk.backbones.devices import resolve_device
 
-        module = getattr(self, "_module", None)
-        if module is not None and module.network.lm.device != resolve_device(self.device):
-            self._module = None  # built anew on the copy that lies there
-        return super()._network()
+        # Built anew on the copy of the language model that lies there.
+        return module.network.lm.device != resolve_device(self.device)
 
     def _architecture(self, lm: LanguageModel, dtype: Any) -> dict[str, Any]:
         scaling = self.signal_scaling_

@@ -263,14 +263,12 @@ class RawColumns(BlockTable):
             n_rows, **({"auto_rows": _TUNED_ROWS} if self.tuned_ else {}) | changed
         )
 
-    def _outputs(self, X: Any, rows: pd.Index) -> dict[str, np.ndarray]:
-        module = getattr(self, "_module", None)
-        if module is not None and self.tuned_:
-            from medfusion_sdk.backbones.devices import resolve_device
+    def _is_misplaced(self, module: Any) -> bool:
+        from medfusion_sdk.backbones.devices import resolve_device
 
-            if next(module.parameters()).device != resolve_device(self.device):
-                self._module = None  # built anew: moving it would move the shared part
-        return super()._outputs(X, rows)
+        # Moving a module with tuned encoders would move the part that it shares.
+        here = next(module.parameters()).device
+        return bool(self.tuned_) and here != resolve_device(self.device)
 
 
 def _inputs_of(encoder: BaseEncoder, cells: list[Any], device: Any) -> Any:
