@@ -10,11 +10,20 @@ import numpy as np
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, OneOf
-from medfusion_sdk.estimators._groups import row_groups
-from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._network_estimator import (
+    NetworkEstimator,
+    TrainingTable,
+    kept_rows,
+)
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets, row_weights
+from medfusion_sdk.estimators._targets import (
+    Targets,
+    balanced_weights,
+    row_weights,
+    warn_of_lost_classes,
+)
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -75,11 +84,13 @@ class NetworkClassifier(
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         raw_X, raw_y = X, y
         X, y = self._validate_fit(X, y)
         weight = row_weights(X, y, sample_weight, self.class_weight)
         counted = weight > 0
+        warn_of_lost_classes(y, counted)
         targets = Targets.encode(y[counted], raw_y)
         self.classes_ = targets.classes
         self.label_names_ = targets.names
@@ -90,9 +101,12 @@ class NetworkClassifier(
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
-        parts = X[counted], targets, weight[counted], rows[counted], together, given, held
+        own = weight[counted]
+        if self.class_weight == "balanced":
+            own = balanced_weights(targets.codes, own, kept_rows(len(own), held))
+        parts = X[counted], targets, own, rows[counted], together, given, held
         self._fit_table(TrainingTable(*parts))
         return self
 

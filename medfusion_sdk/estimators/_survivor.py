@@ -9,15 +9,18 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 
-from medfusion_sdk.estimators._groups import row_groups
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival import BaselineHazard, StepFunction, SurvivalTimes, concordance
+from medfusion_sdk.survival._wrapped import give_pipelines_curves
 from medfusion_sdk.training import with_callbacks
 
 __all__ = ["NetworkSurvival", "SurvivalCurves"]
+
+give_pipelines_curves()
 
 
 class SurvivalCurves(NetworkEstimator):
@@ -122,6 +125,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         if y is None:
             raise DataError(
@@ -137,12 +141,12 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         given = None if sample_weight is None else weight[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
         parts = X[counted], targets, weight[counted], rows[counted], together, given, held
         table = TrainingTable(*parts)
-        risk = self._fit_table(table)
-        self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
+        risk, kept = self._fit_table(table), table.kept
+        self.baseline_ = BaselineHazard.fit(risk[kept], targets.take(kept), table.weight[kept])
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -176,6 +180,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         float
             See :func:`~medfusion_sdk.metrics.concordance_index`.
         """
+        check_aligned(X=X, y=y)
         return concordance(SurvivalTimes.of(y), self.predict(X))
 
     def transform(self, X: Any) -> np.ndarray:
