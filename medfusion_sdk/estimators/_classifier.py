@@ -17,7 +17,12 @@ from medfusion_sdk.estimators._network_estimator import (
     kept_rows,
 )
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets, balanced_weights, row_weights
+from medfusion_sdk.estimators._targets import (
+    Targets,
+    balanced_weights,
+    row_weights,
+    warn_of_lost_classes,
+)
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -83,6 +88,7 @@ class NetworkClassifier(
         X, y = self._validate_fit(X, y)
         weight = row_weights(X, y, sample_weight, self.class_weight)
         counted = weight > 0
+        warn_of_lost_classes(y, counted)
         targets = Targets.encode(y[counted], raw_y)
         self.classes_ = targets.classes
         self.label_names_ = targets.names
