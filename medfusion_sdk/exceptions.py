@@ -22,6 +22,7 @@ __all__ = [
     "DeviceError",
     "EncoderWarning",
     "GateCollapseWarning",
+    "GroupsWarning",
     "ImageError",
     "MedFusionError",
     "MedFusionWarning",
@@ -198,3 +199,7 @@ class TrainingWarning(MedFusionWarning):
 
 class GateCollapseWarning(TrainingWarning):
     """A fusion's gates have come to trust one modality alone."""
+
+
+class GroupsWarning(MedFusionWarning):
+    """Rows look as if they belonged together, as a patient's do, and no groups were given."""

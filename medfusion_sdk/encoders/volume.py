@@ -60,9 +60,9 @@ class VolumeEncoder(BaseEncoder):
     ----------
     backbone : str or path, default="standin-vit3d"
         Which network. ``"standin-vit3d"`` is a tiny random one for tests and first steps, which
-        knows nothing of medicine, as a process's first use warns. For M3D-CLIP name its folder, its image tower's file
-        (``pretrained_ViT.bin``), its hub id, or ``"m3d-clip"``, which looks for it in the local
-        hub cache. No code from a model folder is run and nothing is unpickled.
+        knows nothing of medicine, as a process's first use warns. For M3D-CLIP name its folder,
+        its image tower's file (``pretrained_ViT.bin``), its hub id, or ``"m3d-clip"``, which looks
+        for it in the local hub cache. No code from a model folder is run and nothing is unpickled.
     revision : str, optional
         Branch, tag or commit of a hub model.
     allow_download : bool, default=False

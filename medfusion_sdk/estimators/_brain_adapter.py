@@ -83,7 +83,9 @@ class BrainAdapterBase(BrainAdapterTable):
         if self.standardize and not published and "image" in data:
             self._standardise(network, table, data)
         if self.subject is not None:
-            data["subject"] = self._subjects(table.X)
+            import torch
+
+            data["subject"] = torch.from_numpy(self._subjects(table.X))
         return network, data
 
     def _find_modalities(self, X: Any) -> None:
@@ -198,16 +200,21 @@ class BrainAdapterBase(BrainAdapterTable):
         network.image_scale.copy_(torch.from_numpy(scale / len(scale) ** 0.5))
         network.image_shift.copy_(torch.from_numpy(shift / len(shift) ** 0.5))
 
-    def _subjects(self, X: Any) -> Any:
-        import torch
+    def _row_groups(self, X: Any, groups: Any, rows: pd.Index, counted: np.ndarray) -> np.ndarray:
+        if groups is None and self.subject is not None:
+            own = self._subjects(X)
+            groups = own if len(np.unique(own[counted])) > 1 else None
+        return super()._row_groups(X, groups, rows, counted)
 
+    def _subjects(self, X: Any) -> np.ndarray:
+        """Number the persons of rows."""
         if not isinstance(X, pd.DataFrame) or self.subject not in X.columns:
             raise ModalityError(f"subject={self.subject!r}: there is no such column.")
         codes = pd.factorize(X[self.subject])[0]
         # Whoever isn't named is nobody else's kin.
         unknown = codes < 0
         codes[unknown] = codes.max() + 1 + np.arange(unknown.sum())
-        return torch.from_numpy(codes.astype(np.int64))
+        return codes.astype(np.int64)
 
     # -- the network --------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import Tags, check_random_state
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, OneOf
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
@@ -94,7 +93,7 @@ class NetworkClassifier(
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
         own = weight[counted]
         if self.class_weight == "balanced":

@@ -23,7 +23,7 @@ from medfusion_sdk._parameters import (
     Whole,
     check_parameters,
 )
-from medfusion_sdk.estimators._group_folds import held_groups
+from medfusion_sdk.estimators._left_out import LeftOutRows
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
@@ -38,8 +38,6 @@ __all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_rows"]
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
 _SMALL_TABLE = 50_000
-# "auto" holds rows out for early stopping from here on; fewer are worth more as training rows.
-_EARLY_STOPPING_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -84,18 +82,7 @@ class TrainingTable:
         return self.weight[self.kept].sum()
 
     def take(self, rows: np.ndarray) -> TrainingTable:
-        """Take some rows.
-
-        Parameters
-        ----------
-        rows : ndarray of int or bool
-            Which.
-
-        Returns
-        -------
-        TrainingTable
-            Those rows, none of them held out.
-        """
+        """Take some rows, by positions (n,) or a mask; none of them is held out."""
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
@@ -153,7 +140,7 @@ def kept_rows(n_rows: int, held: np.ndarray | None) -> np.ndarray:
     return rows if held is None else np.delete(rows, held)
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
+class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
     """Base of the estimators that keep their weights as arrays.
 
     A subclass implements ``_build_network`` (an untrained module from ``architecture_``),
@@ -179,7 +166,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     random_state: Any
     verbose: int
     _seed: int
-
     # What they may be; a subclass adds its own.
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         "dtype": OneOf("auto", "float32", "float64"),
@@ -194,8 +180,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": Whole(least=0) | FLAG,
     }
 
-    # Rows that "auto" predicts at once.
-    _predict_rows: int | str = "auto"
+    _predict_rows: int | str = "auto"  # what "auto" predicts at once
 
     # -- what subclasses implement ------------------------------------------------------------
 
@@ -377,17 +362,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             "verbose": int(self.verbose),
         }
         return TrainingConfig(**settings | changed)
-
-    def _stops_early(self, n_rows: int) -> bool:
-        if self.early_stopping == "auto":
-            return n_rows >= _EARLY_STOPPING_ROWS
-        return bool(self.early_stopping)
-
-    def _held_out(self, groups: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping: whole groups, with their share of each stratum."""
-        if not self._stops_early(len(groups)):
-            return None
-        return held_groups(groups, strata, fraction=self.validation_fraction, seed=self._seed)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

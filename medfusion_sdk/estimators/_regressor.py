@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
@@ -149,7 +148,7 @@ class NetworkRegressor(
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together)
         kept = kept_rows(len(together), held)
         targets = Numbers.encode(y[counted], weight[counted], raw_y, kept)

@@ -20,7 +20,7 @@ from medfusion_sdk.readers.image import read_image
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.resampling import resample
 from medfusion_sdk.readers.series import read_series
-from medfusion_sdk.readers.signal import read_signal
+from medfusion_sdk.readers.signal import read_signal, stated_rate
 
 if TYPE_CHECKING:
     from medfusion_sdk.nn.ragged import Ragged
@@ -61,12 +61,26 @@ def read_signals(column: pd.Series, n_channels: int | None) -> Column:
     """
     cells = read_column(column)
     loaded = np.full(len(cells), None, dtype=object)
+    rates: dict[float, Any] = {}  # of records, with the first row of each
     for i in cells.present:
         try:
             loaded[i] = _loaded(cells.cells[i])
+            rate = stated_rate(cells.cells[i])
+            if rate is not None and rates.setdefault(rate, cells.rows[i]) == cells.rows[i]:
+                _require_one(rates)
         except CellError as error:
             raise error.located(cells.rows[i], cells.name) from error
     return read_series(pd.Series(loaded, index=column.index, name=column.name), n_channels)
+
+
+def _require_one(rates: dict[float, Any]) -> None:
+    """Refuse records of several rates, of which samples would be averaged as if they had one."""
+    if len(rates) > 1:
+        shown = ", ".join(f"{rate:g} Hz (row {row!r})" for rate, row in rates.items())
+        raise SignalError(
+            f"records have several rates: {shown}. Bring them to one and hand over arrays, or "
+            "encode them by SignalEncoder, which resamples."
+        )
 
 
 def _loaded(cell: Any) -> Any:

@@ -10,7 +10,6 @@ from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, MappingTo, Number, OneOf
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._survivor import SurvivalCurves
@@ -99,7 +98,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         given = None if sample_weight is None else weight[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
         parts = X[counted], targets, weight[counted], rows[counted], together, given, held
         self._fit_table(TrainingTable(*parts))

@@ -60,7 +60,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         Column of texts, or the numeric columns that hold vectors of reports that a text encoder
         made before, or their prefix.
     subject : str or None, default=None
-        Column that names the person; rows of one person aren't contrasted with each other.
+        Column that names the person; rows of one person aren't contrasted with each other, and are
+        the `groups` of a fit that is given none.
     volume_shape : three ints or None, default=None
         Depth, height and width of a flattened volume. Numbers alone without it are vectors of
         reports.

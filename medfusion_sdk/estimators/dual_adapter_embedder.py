@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import UnlabelledTable
 from medfusion_sdk.estimators._networks import resume
 from medfusion_sdk.estimators._rows import row_labels
@@ -287,7 +286,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         X = self._check_table(X, reset=True)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        together = row_groups(X, groups, row_labels(X), np.ones(len(X), dtype=bool))
+        together = self._row_groups(X, groups, row_labels(X), np.ones(len(X), dtype=bool))
         table = UnlabelledTable(X, held=self._held_out(together))
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)

@@ -21,11 +21,12 @@ from medfusion_sdk.readers.digest import array_digest, files_digest
 from medfusion_sdk.readers.files import is_file, shown
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.signal_rate import resample_signal, resampled_length
-from medfusion_sdk.readers.wfdb_header import record_files
+from medfusion_sdk.readers.wfdb_header import read_header, record_files
 from medfusion_sdk.readers.wfdb_record import read_record
+from medfusion_sdk.readers.wfdb_segments import layout_of
 from medfusion_sdk.readers.wfdb_signals import MAX_SAMPLES
 
-__all__ = ["read_signal", "signal_digest"]
+__all__ = ["read_signal", "signal_digest", "stated_rate"]
 
 
 def read_signal(
@@ -122,6 +123,27 @@ def signal_digest(cell: Any) -> bytes:
         files = [path] if path.suffix == ".npy" else record_files(path)
         return files_digest(files, SignalError)
     return array_digest(_as_array(cell))
+
+
+def stated_rate(cell: Any) -> float | None:
+    """Say at which rate a cell was recorded, as far as it says so itself.
+
+    Parameters
+    ----------
+    cell : str, Path, ndarray or list
+        As for :func:`read_signal`.
+
+    Returns
+    -------
+    float or None
+        Samples per second of a WFDB record's fastest lead; None for arrays and ``.npy`` files.
+    """
+    path = _find(cell) if isinstance(cell, str | os.PathLike) else None
+    if path is None or path.suffix == ".npy":
+        return None
+    header = read_header(path)
+    signals = layout_of(header) if header.segments else header.signals
+    return header.fs * max(signal.per_frame for signal in signals)
 
 
 @dataclass(frozen=True)
