@@ -213,8 +213,8 @@ def _ours() -> Iterator[Any]:
 
 def _of_sklearn(home: str) -> Iterator[Any]:
     package = importlib.import_module(home)
-    for module in _SWITCHED.get(home, ()):
-        importlib.import_module(module)
+    for switched in _SWITCHED.get(home, ()):
+        importlib.import_module(switched)
     for kind in _descendants(BaseEstimator):
         if f"{kind.__module__}.".startswith(f"{home}."):
             yield kind
@@ -233,7 +233,8 @@ def _of_sklearn(home: str) -> Iterator[Any]:
 
 
 def _descendants(kind: type) -> Iterator[type]:
-    for child in kind.__subclasses__():
+    children: list[type] = kind.__subclasses__()
+    for child in children:
         yield child
         yield from _descendants(child)
 
