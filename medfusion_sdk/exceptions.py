@@ -182,7 +182,7 @@ class MedFusionWarning(UserWarning):
 
 
 class EncoderWarning(MedFusionWarning):
-    """Cells became missing, or an encoder changed its setting to get through."""
+    """Cells became missing or were read in part, or an encoder changed its setting."""
 
 
 class RandomWeightsWarning(MedFusionWarning):

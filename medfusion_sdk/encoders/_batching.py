@@ -21,7 +21,11 @@ Result = TypeVar("Result")
 
 
 def plan_batches(
-    sizes: Sequence[int], *, budget: int | None = None, max_items: int | None = None
+    sizes: Sequence[int],
+    *,
+    budget: int | None = None,
+    max_items: int | None = None,
+    equal: bool = False,
 ) -> list[list[int]]:
     """Put items of like size together, the largest first.
 
@@ -36,6 +40,8 @@ def plan_batches(
         the budget is a batch of its own.
     max_items : int, optional
         Most items in a batch.
+    equal : bool, default=False
+        Whether the items of a batch have to be of one size.
 
     Returns
     -------
@@ -51,8 +57,10 @@ def plan_batches(
     largest = 0
     for item in np.argsort(-np.asarray(sizes, dtype=np.int64), kind="stable").tolist():
         batch = batches[-1] if batches else []
-        full = (max_items is not None and len(batch) >= max_items) or (
-            budget is not None and (len(batch) + 1) * largest > budget
+        full = (
+            (max_items is not None and len(batch) >= max_items)
+            or (budget is not None and (len(batch) + 1) * largest > budget)
+            or (equal and sizes[item] != largest)
         )
         if not batch or full:
             batches.append([item])

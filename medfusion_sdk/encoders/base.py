@@ -206,11 +206,15 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
         run = _Run(self, column)
         run.collect_items()
         block = np.full((len(column), self._n_features()), np.nan, dtype=np.float32)
-        for positions, vector in zip(run.positions, run.vectors(), strict=True):
+        for positions, vector in zip(run.positions, self._vectors(run), strict=True):
             if vector is not None:
                 block[positions] = vector
         self.errors_ = run.report()
         return block
+
+    def _vectors(self, run: _Run) -> list[np.ndarray | None]:
+        """Vectors of a run's distinct items; encoders that keep more beside them override this."""
+        return run.vectors()
 
     def _check_expected_backbone(self) -> None:
         """Hold a loaded encoder to its fingerprint, if loading found no weights to check."""

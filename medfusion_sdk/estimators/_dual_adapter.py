@@ -85,6 +85,7 @@ class DualAdapterBase(DualAdapterTable):
 
         `before` is the state to go on from; a module that goes on has its full width.
         """
+        self._check_long_text()
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
@@ -123,6 +124,13 @@ class DualAdapterBase(DualAdapterTable):
             data["signal"] = data["signal"].new_tensor(self._spans.project(x))
             dims = {"embedding_width": self._spans.dims[0]}
         return seeded_module(lambda: self._make(lm, **dims), self._seed, dtype), data
+
+    def _check_long_text(self) -> None:
+        if self.combine == "symmetric" and self.long_text == "chunks":
+            raise ParameterError(
+                "long_text='chunks': combine='symmetric' reads signal and text as one sequence, "
+                "which can't be divided. Choose another combination, or long_text='cut'."
+            )
 
     def _fit_signal(self, table: TrainingTable | UnlabelledTable) -> None:
         """Decide how signals are read, and learn their scaling."""

@@ -209,7 +209,7 @@ def _probabilities(
 def _shares(first: int, names: list[str], traced: list[Any]) -> Iterator[dict[str, Any]]:
     for name, adapters in zip(names, traced, strict=False):
         for i, adapter in enumerate(adapters):
-            share = adapter.share.item()
+            share = adapter.share.mean().item()  # over the windows of a text
             yield {"quantity": "share", "path": name, "layer": first + i, "value": share}
 
 
@@ -264,4 +264,5 @@ def _tokens(model: DualAdapterClassifier, row: Any) -> list[str]:
     text = read_column(row[model.text_column_]).cells[0]
     backbone = model._network().network.lm.backbone
     assert model.text_states_ is not None
-    return backbone.tokens(str(text), model.text_states_.max_length)
+    states = model.text_states_
+    return backbone.tokens.words(str(text), states.max_length, states.long)

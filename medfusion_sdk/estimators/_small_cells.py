@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import murmurhash3_32
 
+from medfusion_sdk.encoders._text_windows import warn_of_cut
 from medfusion_sdk.encoders._volume_inputs import KEPT_BYTES, VolumeInputs
 from medfusion_sdk.exceptions import CellError, SignalError
 from medfusion_sdk.readers.cells import Column, read_column
@@ -38,6 +39,9 @@ __all__ = [
 N_TOKENS = 4096
 # Further words of a text are left out.
 _MOST_WORDS = 256
+_READS_MORE = (
+    "A column of TextEncoder(long='chunks'), by make_modality_transformer, reads all of a text."
+)
 _WORD = re.compile(r"\w+|[^\w\s]")  # a mark is a word, too: "infarct?" is no infarct
 _EMPTY = 0  # the number of what stands in an empty text
 _IMAGE_SIZE = (64, 64)
@@ -135,24 +139,32 @@ def read_tokens(column: pd.Series) -> Ragged:
     -------
     Ragged of (length,), int64
         The same in every process; at least one unless the cell is missing.
+
+    Warns
+    -----
+    EncoderWarning
+        If texts have more words than are read.
     """
     import torch
 
     from medfusion_sdk.nn.ragged import Ragged
 
-    cells, tokens = read_column(column), []
-    for row, cell in zip(cells.rows, cells.cells, strict=True):
+    cells, tokens, lengths = read_column(column), [], {}
+    for place, (row, cell) in enumerate(zip(cells.rows, cells.cells, strict=True)):
         if cell is not None and not isinstance(cell, str):
             raise CellError(
                 f"expected text, found a {type(cell).__name__}. Convert the column to strings, or "
                 "leave the cell empty (None)."
             ).located(row, cells.name)
-        tokens.append(torch.tensor([] if cell is None else _hashed(cell), dtype=torch.int64))
+        words = [] if cell is None else _hashed(cell)
+        lengths[place] = len(words)
+        tokens.append(torch.tensor(words[:_MOST_WORDS], dtype=torch.int64))
+    warn_of_cut(cells, lengths, _MOST_WORDS, _READS_MORE)
     return Ragged.of(tokens)
 
 
 def _hashed(text: str) -> list[int]:
-    words = _WORD.findall(text.lower())[:_MOST_WORDS]
+    words = _WORD.findall(text.lower())
     # Python's own hash is another one in each process.
     numbers = [murmurhash3_32(word.encode("utf-8", "replace"), positive=True) for word in words]
     return [1 + number % (N_TOKENS - 1) for number in numbers] or [_EMPTY]

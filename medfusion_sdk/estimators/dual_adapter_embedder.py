@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
@@ -81,7 +82,9 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
     readout : {"auto", "last", "cls", "mean"}, default="auto"
         Which token states are read out: the last for causal models, else the mean.
     max_text_tokens : int, default=256
-        Tokens per text at most; the head of a longer one is kept.
+        Tokens of a text that are read at a time.
+    long_text : {"cut", "chunks"}, default="cut"
+        What becomes of a longer text, as `long` of :class:`TextEncoder`.
     aug_noise : float, default=0.5
         Standard deviation of the noise on a signal's second view, in units of the signal's own.
         Published command: 0.5.
@@ -183,6 +186,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         norm_secondary: bool = False,
         readout: str = "auto",
         max_text_tokens: int = 256,
+        long_text: str = "cut",
         aug_noise: float = 0.5,
         temperature: float = 0.1,
         contrastive_weight: float = 0.1,
@@ -226,6 +230,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         self.norm_secondary = norm_secondary
         self.readout = readout
         self.max_text_tokens = max_text_tokens
+        self.long_text = long_text
         self.aug_noise = aug_noise
         self.temperature = temperature
         self.contrastive_weight = contrastive_weight
@@ -282,6 +287,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, groups=groups)
         self._check_parameters()
         X = self._check_table(X, reset=True)
         self._module = None

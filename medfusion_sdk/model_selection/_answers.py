@@ -14,6 +14,7 @@ from sklearn.utils import Tags, _safe_indexing, get_tags
 
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.model_selection._group_fit import fit_with_groups
+from medfusion_sdk.survival._wrapped import CURVES, curve_method
 
 __all__ = ["Answers", "answer_fold", "average"]
 
@@ -37,7 +38,7 @@ class _Listener:
         self.answered: dict[str, np.ndarray] = {}
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._fitted, name)
+        value = (curve_method if name in CURVES else getattr)(self._fitted, name)
         if name not in _METHODS:
             return value
 

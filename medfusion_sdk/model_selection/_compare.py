@@ -16,6 +16,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.metrics import (
     SurvivalScorer,
@@ -136,6 +137,7 @@ def compare(
     Bayes    0.5
     Name: difference, dtype: float64
     """
+    check_aligned(X=X, y=y, groups=groups)
     models = _named(estimators)
     _check_names(models, reference)
     kind = _kind(models, y)

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._bootstrap import interval_table
@@ -120,6 +121,7 @@ def few_shot_table(
         raise ParameterError(f"shots={shots!r}, n_draws={n_draws}: both are positive numbers.")
     if reference is not None and reference not in representations:
         raise ParameterError(f"reference={reference!r} is none of {list(representations)}.")
+    check_aligned(X=X, y=y, y_fit=y_fit, groups=groups)
     labels = label_table(y)
     positive = labels.to_numpy(dtype=bool)
     folds = _checked_folds(labels, X, y, groups, cv)
