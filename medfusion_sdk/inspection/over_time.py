@@ -82,7 +82,12 @@ def explain_over_time(
         told = told[told["quantity"].isin(quantities)]
         if told.empty:
             raise ParameterError(f"nothing is told of quantities={list(quantities)}.")
-    labels, after = zip(*told["row"], strict=True)
+    # A table of several index levels has as many more in its prefixes.
+    labels = [row[:-1] if len(row) > 2 else row[0] for row in told["row"]]
+    after = [row[-1] for row in told["row"]]
     rest = told.drop(columns="row").reset_index(drop=True)
-    place = {"row": pd.Series(labels, name="row"), "step": pd.Series(after, name="step")}
+    place = {
+        "row": pd.Series(labels, name="row", dtype=object if X.index.nlevels > 1 else None),
+        "step": pd.Series(after, name="step"),
+    }
     return pd.concat([pd.DataFrame(place), rest], axis=1)

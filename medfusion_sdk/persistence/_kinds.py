@@ -67,6 +67,9 @@ def _pack_index(value: pd.Index, write: Step) -> dict[str, Any]:
     name = write(value.name, "name")
     if isinstance(value, pd.RangeIndex):
         return {"range": [value.start, value.stop, value.step], "name": name}
+    if isinstance(value, pd.DatetimeIndex) and value.tz is not None:
+        stamps = value.tz_convert("UTC").tz_localize(None).to_numpy()
+        return {"values": write(stamps, "values"), "zone": str(value.tz), "name": name}
     values = write(value.to_numpy(), "values")
     return {"values": values, "dtype": str(value.dtype), "name": name}
 
@@ -75,7 +78,11 @@ def _unpack_index(packed: dict[str, Any], read: Step) -> pd.Index:
     name = read(packed["name"])
     if "range" in packed:
         return pd.RangeIndex(*packed["range"], name=name)
-    return pd.Index(_column(packed["values"], read), dtype=packed["dtype"], name=name)
+    values = _column(packed["values"], read)
+    if "zone" in packed:
+        stamps = pd.DatetimeIndex(values, name=name).tz_localize("UTC")
+        return stamps.tz_convert(read(packed["zone"]))
+    return pd.Index(values, dtype=packed["dtype"], name=name)
 
 
 def _column(packed: Any, read: Step, length: int | None = None) -> np.ndarray:
@@ -86,6 +93,26 @@ def _column(packed: Any, read: Step, length: int | None = None) -> np.ndarray:
     if length is not None and len(values) != length:
         raise ValueError(f"a column has {len(values)} values for {length} rows")
     return values
+
+
+def _pack_multi_index(value: pd.MultiIndex, write: Step) -> list[Any]:
+    return [write(value.get_level_values(i), f"level {i}") for i in range(value.nlevels)]
+
+
+def _pack_categories(value: pd.CategoricalIndex, write: Step) -> dict[str, Any]:
+    return {
+        "codes": write(value.codes, "codes"),
+        "categories": write(value.categories, "categories"),
+        "ordered": bool(value.ordered),
+        "name": write(value.name, "name"),
+    }
+
+
+def _unpack_categories(packed: dict[str, Any], read: Step) -> pd.CategoricalIndex:
+    cells = pd.Categorical.from_codes(
+        read(packed["codes"]), read(packed["categories"]), ordered=bool(packed["ordered"])
+    )
+    return pd.CategoricalIndex(cells, name=read(packed["name"]))
 
 
 def _pack_frame(value: pd.DataFrame, write: Step) -> dict[str, Any]:
@@ -179,6 +206,11 @@ KINDS: dict[str, Kind] = {
     "scalar": Kind(_pack_scalar, _unpack_scalar),
     "sparse": Kind(_pack_sparse, _unpack_sparse),
     "index": Kind(_pack_index, _unpack_index),
+    "multi_index": Kind(
+        _pack_multi_index,
+        lambda packed, read: pd.MultiIndex.from_arrays([read(level) for level in packed]),
+    ),
+    "categories": Kind(_pack_categories, _unpack_categories),
     "frame": Kind(_pack_frame, _unpack_frame),
     "random_state": Kind(lambda x, write: write(x.get_state(), "state"), _unpack_random_state),
     "generator": Kind(lambda x, write: write(x.bit_generator.state, "state"), _unpack_generator),
@@ -200,6 +232,8 @@ _EXACT: dict[type, str] = {
     **dict.fromkeys((pathlib.PosixPath, pathlib.WindowsPath), "path"),
     **dict.fromkeys((pd.Index, pd.RangeIndex, pd.DatetimeIndex), "index"),
     **dict.fromkeys(_SPARSE.values(), "sparse"),
+    pd.MultiIndex: "multi_index",
+    pd.CategoricalIndex: "categories",
     pd.DataFrame: "frame",
     Bunch: "bunch",
     np.ma.MaskedArray: "masked",

@@ -68,7 +68,8 @@ def cut_series(
     """Return the parts at these places, indexed by row and mark, and the label of each's row."""
     rows = np.array([row for row, _, _ in places], dtype=int)
     labels = table.index[rows]
-    index = pd.MultiIndex.from_arrays([labels, marks], names=[table.index.name, level])
+    levels = [labels.get_level_values(i) for i in range(labels.nlevels)]
+    index = pd.MultiIndex.from_arrays([*levels, marks], names=[*table.index.names, level])
     parts = table.iloc[rows].set_axis(index, axis=0)
     for name, column in cells.items():
         cut = np.full(len(places), None, dtype=object)
@@ -77,4 +78,4 @@ def cut_series(
                 # A copy: parts that overlap must not share their values.
                 cut[number] = column[row][:, start:end].astype(np.float32)
         parts[name] = pd.Series(cut, index=index, dtype=object)
-    return parts, pd.Series(labels, index=index, name=table.index.name)
+    return parts, pd.Series(labels.to_flat_index(), index=index, name=table.index.name)

@@ -139,3 +139,15 @@ def test_what_cannot_be_cut_is_refused_with_the_reason():
     table["labs"] = [np.zeros((1, 7))]
     with pytest.raises(SignalError, match=r"differ in steps: .*'vitals': 8, 'labs': 7"):
         make_windows(table)
+
+
+def test_rows_of_several_index_levels_keep_them_and_the_same_windows():
+    table = pd.DataFrame({"v": [np.arange(12.0)[None] + i for i in range(3)]})
+    levels = pd.MultiIndex.from_tuples([("s", 0), ("s", 1), ("t", 0)], names=["subject", "stay"])
+    windows, groups = make_windows(table.set_axis(levels), window=6, stride=6)
+    expected, plain = make_windows(table, window=6, stride=6)
+    assert windows.index.names == ["subject", "stay", "start"]
+    assert groups.tolist() == [levels[i] for i in plain]
+    np.testing.assert_array_equal(np.stack(windows["v"]), np.stack(expected["v"]))
+    y = pd.Series([5, 6, 7], index=levels)
+    assert y.loc[groups].tolist() == [5, 5, 6, 6, 7, 7]
