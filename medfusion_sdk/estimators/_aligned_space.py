@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medfusion_sdk.estimators._gallery import Gallery, Query, checked_groups
+from medfusion_sdk.estimators._gallery import Gallery, Query
+from medfusion_sdk.estimators._groups import checked_groups
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityError

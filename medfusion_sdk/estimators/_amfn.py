@@ -175,6 +175,7 @@ class AMFNBase(NetworkEstimator):
             values.plain,
             y,
             table.weight,
+            table.groups,
             table.kept,
             wanted=self.expert,
             kind=kind,

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.utils import Tags, check_random_state
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, OneOf
+from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import Targets, row_weights
@@ -40,7 +41,7 @@ class NetworkClassifier(
     }
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit on a table.
 
         Parameters
@@ -53,6 +54,10 @@ class NetworkClassifier(
             Classes, or 0/1 labels.
         sample_weight : array-like of shape (n_samples,), optional
             Rows of weight zero are as good as removed.
+        groups : array-like of shape (n_samples,), optional
+            Patient of each row, of any hashable type. Whatever is learnt by leaving rows out keeps
+            a patient's rows together. By default rows that hold the same belong together, and
+            windows or prefixes of one stay, by their index.
 
         Returns
         -------
@@ -61,6 +66,8 @@ class NetworkClassifier(
 
         Raises
         ------
+        DataError
+            If groups don't fit the rows.
         ModalityError
             If a row has no modality, or a modality no row.
         ParameterError
@@ -82,9 +89,11 @@ class NetworkClassifier(
         given = None
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
-        held = self._held_out(int(counted.sum()), targets.strata)
-        rows = row_labels(raw_X)[counted]
-        self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
+        rows = row_labels(raw_X)
+        together = row_groups(X, groups, rows, counted)
+        held = self._held_out(together, targets.strata)
+        parts = X[counted], targets, weight[counted], rows[counted], together, given, held
+        self._fit_table(TrainingTable(*parts))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

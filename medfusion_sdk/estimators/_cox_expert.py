@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medfusion_sdk.estimators._group_folds import N_FOLDS, group_folds
 from medfusion_sdk.estimators._scaling import mean_and_spread
-from medfusion_sdk.estimators._unseen import deal_folds, fit_modalities, minimise
+from medfusion_sdk.estimators._unseen import fit_modalities, minimise
 from medfusion_sdk.survival import SurvivalTimes
 
 __all__ = ["CoxExpert", "fit_cox_expert"]
@@ -51,9 +52,10 @@ class CoxExpert:
         return x @ self.coef
 
 
-def suffices(y: SurvivalTimes) -> bool:
-    """Whether there are rows and events enough for an expert."""
-    return len(y) >= _ROWS and int(y.event.sum()) >= _EVENTS
+def suffices(y: SurvivalTimes, groups: np.ndarray) -> bool:
+    """Whether there are rows, events and groups enough for an expert."""
+    enough = len(y) >= _ROWS and int(y.event.sum()) >= _EVENTS
+    return enough and len(np.unique(groups)) >= N_FOLDS
 
 
 def fit_cox_expert(
@@ -62,6 +64,7 @@ def fit_cox_expert(
     dims: Sequence[int],
     y: SurvivalTimes,
     weight: np.ndarray,
+    groups: np.ndarray,
     *,
     ties: str,
     seed: int,
@@ -80,6 +83,8 @@ def fit_cox_expert(
         Outcome.
     weight : ndarray of shape (n,)
         Row weights.
+    groups : ndarray of shape (n,) of int
+        What belongs together.
     ties : {"breslow", "efron"}
         Of the Cox loss.
     seed : int
@@ -90,9 +95,9 @@ def fit_cox_expert(
     expert : CoxExpert
         For rows to come.
     risk : ndarray of shape (n,)
-        Log-risk of each row, by models that haven't seen it.
+        Log-risk of each row, by models that haven't seen its group.
     """
-    fold = deal_folds(y.event, y.time, x, seed=seed)
+    fold = group_folds(groups, y.strata, weight, seed=seed)
 
     def fit(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
         known = len(rows) > 0

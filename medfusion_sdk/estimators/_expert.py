@@ -13,14 +13,13 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
 )
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from medfusion_sdk.estimators._forest import Forest
+from medfusion_sdk.estimators._group_folds import N_FOLDS, group_folds
 from medfusion_sdk.exceptions import ParameterError
 
 __all__ = ["Expert", "fit_beside", "fit_expert", "trees_suffice"]
 
-_N_FOLDS = 5
 _BOOSTING = {
     "learning_rate": 0.04,
     "max_iter": 200,
@@ -96,9 +95,15 @@ class Expert:
 
 
 def fit_expert(
-    x: np.ndarray, y: np.ndarray, weight: np.ndarray, *, kind: str, seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    groups: np.ndarray,
+    *,
+    kind: str,
+    seed: int,
 ) -> tuple[Expert, np.ndarray]:
-    """Fit five experts, each without one fifth of the rows.
+    """Fit five experts, each without one fifth of the groups.
 
     Parameters
     ----------
@@ -108,6 +113,8 @@ def fit_expert(
         Classes; columns of labels or of numbers.
     weight : ndarray of shape (n,)
         Of the rows.
+    groups : ndarray of shape (n,) of int
+        What belongs together.
     kind : {"classes", "labels", "numbers"}
         What y holds.
     seed : int
@@ -118,10 +125,10 @@ def fit_expert(
     expert : Expert
         For rows to come.
     scores : ndarray of shape (n, n_outputs)
-        Of the training rows, each from the experts that were fitted without it.
+        Of the training rows, each from the experts that were fitted without its group.
     """
-    splitter = StratifiedKFold if kind == "classes" else KFold
-    folds = list(splitter(_N_FOLDS, shuffle=True, random_state=seed).split(x, y))
+    fold = group_folds(groups, None if kind == "numbers" else y, weight, seed=seed)
+    folds = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in np.unique(fold)]
     targets = y[:, None] if y.ndim == 1 else y
     columns: list[np.ndarray] = []
     boosting: list[list[Forest]] = []
@@ -146,23 +153,24 @@ def fit_beside(
     x: np.ndarray,
     y: np.ndarray,
     weight: np.ndarray,
+    groups: np.ndarray,
     learnt: np.ndarray,
     *,
     wanted: bool | str,
     kind: str,
     seed: int,
 ) -> tuple[Expert | None, np.ndarray | None]:
-    """Fit experts on some rows and score all of them, each by experts that haven't seen it.
+    """Fit experts on some rows and score all, each by experts that haven't seen its group.
 
     Parameters
     ----------
-    x, y, weight : ndarray
+    x, y, weight, groups : ndarray
         All rows; see :func:`fit_expert`.
     learnt : ndarray of int
         Positions of the rows to learn from.
     wanted : bool or "auto"
         Whether there is to be an expert; "auto" where there are 500 rows or more, and 20 of each
-        class.
+        class, in five groups at least.
     kind : {"classes", "labels", "numbers"}
         What y holds.
     seed : int
@@ -178,31 +186,39 @@ def fit_beside(
     Raises
     ------
     ParameterError
-        If a class has fewer rows than there are folds.
+        If a class has fewer groups than there are folds.
     """
     if (
         wanted is False
         or not x.shape[1]
-        or (wanted == "auto" and not trees_suffice(y[learnt], kind))
+        or (wanted == "auto" and not trees_suffice(y[learnt], kind, groups[learnt]))
     ):
         return None, None
-    _require_classes(y[learnt], kind)
-    expert, own = fit_expert(x[learnt], y[learnt], weight[learnt], kind=kind, seed=seed)
+    _require_classes(y[learnt], kind, groups[learnt])
+    parts = x[learnt], y[learnt], weight[learnt], groups[learnt]
+    expert, own = fit_expert(*parts, kind=kind, seed=seed)
     scores = expert.scores(x)
     scores[learnt] = own
     return expert, scores
 
 
-def _require_classes(y: np.ndarray, kind: str) -> None:
-    rarest = np.bincount(y).min() if kind == "classes" else len(y)
-    if rarest < _N_FOLDS:
+def _require_classes(y: np.ndarray, kind: str, groups: np.ndarray) -> None:
+    rarest = _rarest_groups(y if kind == "classes" else np.zeros(len(y), dtype=int), groups)
+    if rarest < N_FOLDS:
         raise ParameterError(
-            f"expert=True fits trees in {_N_FOLDS} folds, each with every class; of the rarest "
-            f'there are {rarest} training rows. expert="auto" goes without trees then.'
+            f"expert=True fits trees in {N_FOLDS} folds, each with every class; of the rarest "
+            f"there are training rows of {rarest} patients (by groups, or rows that differ). "
+            'expert="auto" goes without trees then.'
         )
 
 
-def trees_suffice(y: np.ndarray, kind: str) -> bool:
+def _rarest_groups(y: np.ndarray, groups: np.ndarray) -> int:
+    """Number of groups that have the class that fewest groups have."""
+    pairs = np.unique(np.column_stack([y, groups]), axis=0)
+    return int(np.bincount(pairs[:, 0]).min())
+
+
+def trees_suffice(y: np.ndarray, kind: str, groups: np.ndarray) -> bool:
     """Tell whether there are rows enough for trees.
 
     Parameters
@@ -211,14 +227,20 @@ def trees_suffice(y: np.ndarray, kind: str) -> bool:
         Classes; columns of labels or of numbers.
     kind : {"classes", "labels", "numbers"}
         What y holds.
+    groups : ndarray of shape (n,) of int
+        What belongs together.
 
     Returns
     -------
     bool
-        Whether there are 500, and 20 of each class, and for and against each label.
+        Whether there are 500, and 20 of each class, and for and against each label; and each class
+        in five groups.
     """
-    if len(y) < _ROWS or kind == "numbers":
-        return len(y) >= _ROWS
+    classes = y if kind == "classes" else np.zeros(len(y), dtype=int)
+    if len(y) < _ROWS or _rarest_groups(classes, groups) < N_FOLDS:
+        return False
+    if kind == "numbers":
+        return True
     counts = np.bincount(y) if kind == "classes" else np.concatenate([y.sum(0), (1 - y).sum(0)])
     return bool(counts.min() >= _CLASS_ROWS)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import column_or_1d
 
 from medfusion_sdk.estimators._neighbours import nearest_rows, unit_rows
 from medfusion_sdk.exceptions import DataError
-from medfusion_sdk.readers.digest import array_digest
 from medfusion_sdk.tables import shown_rows
 
-__all__ = ["Gallery", "Query", "checked_groups", "equal_rows", "own_recall"]
+__all__ = ["Gallery", "Query", "own_recall"]
 
 _ROWS_AT_ONCE = 512
 
@@ -211,40 +208,6 @@ class Gallery:
         return codes[len(self.groups) :], codes[: len(self.groups)]
 
 
-def checked_groups(groups: Any, n_rows: int) -> np.ndarray | None:
-    """Check the patients of rows.
-
-    Parameters
-    ----------
-    groups : array-like of shape (n,) or None
-        As the user gave them.
-    n_rows : int
-        Length that they must have.
-
-    Returns
-    -------
-    ndarray of shape (n,) or None
-        The same.
-
-    Raises
-    ------
-    DataError
-        If there are more or fewer, or some are missing.
-    """
-    if groups is None:
-        return None
-    labels = column_or_1d(groups)
-    if len(labels) != n_rows:
-        raise DataError(f"groups has {len(labels)} entries for {n_rows} rows.")
-    missing = np.flatnonzero(pd.isna(labels))
-    if len(missing):
-        raise DataError(
-            f"groups is missing in {len(missing)} rows, the first at position {missing[0]}. Give "
-            "a row without a known patient a value of its own."
-        )
-    return labels
-
-
 def own_recall(query: np.ndarray, target: np.ndarray, k: int) -> float:
     """Share of rows that find themselves among the k nearest, by one modality in another.
 
@@ -276,21 +239,3 @@ def own_recall(query: np.ndarray, target: np.ndarray, k: int) -> float:
         nearer, as_near = (cosine > right).sum(axis=1), (cosine == right).sum(axis=1)
         hits.append(np.clip((k - nearer) / as_near, 0.0, 1.0))
     return float(np.concatenate(hits).mean())
-
-
-def equal_rows(x: np.ndarray) -> np.ndarray:
-    """Number rows so that equal ones have the same number.
-
-    Parameters
-    ----------
-    x : ndarray of shape (n, d)
-        Values; NaN equals NaN.
-
-    Returns
-    -------
-    ndarray of shape (n,), int
-        From 0, in order of appearance.
-    """
-    digests = np.empty(len(x), dtype=object)
-    digests[:] = [array_digest(row) for row in x]
-    return pd.factorize(digests)[0]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import (
@@ -24,6 +23,7 @@ from medfusion_sdk._parameters import (
     Whole,
     check_parameters,
 )
+from medfusion_sdk.estimators._group_folds import held_groups
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
@@ -56,6 +56,9 @@ class TrainingTable:
         Sample weight times class weight.
     rows : Index
         What the user's table calls these rows, for messages.
+    groups : ndarray of shape (n,) of int
+        What belongs together, numbered from 0: rows of one number are learnt from, or left out,
+        together. From :func:`~medfusion_sdk.estimators._groups.row_groups`.
     sample_weight : ndarray of shape (n,) or None
         Sample weight as it was given.
     held : ndarray of int or None
@@ -66,6 +69,7 @@ class TrainingTable:
     targets: Any
     weight: np.ndarray
     rows: pd.Index
+    groups: np.ndarray
     sample_weight: np.ndarray | None = None
     held: np.ndarray | None = None
 
@@ -91,7 +95,8 @@ class TrainingTable:
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
-        return TrainingTable(X, targets, self.weight[rows], self.rows[rows], given)
+        parts = self.weight[rows], self.rows[rows], self.groups[rows], given
+        return TrainingTable(X, targets, *parts)
 
 
 @dataclass(frozen=True)
@@ -322,17 +327,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             return n_rows >= _EARLY_STOPPING_ROWS
         return bool(self.early_stopping)
 
-    def _held_out(self, n_rows: int, strata: np.ndarray | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping, with their share of each stratum."""
-        if not self._stops_early(n_rows):
+    def _held_out(self, groups: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray | None:
+        """Choose the rows for early stopping: whole groups, with their share of each stratum."""
+        if not self._stops_early(len(groups)):
             return None
-        _, held = train_test_split(
-            np.arange(n_rows),
-            test_size=self.validation_fraction,
-            stratify=strata,
-            random_state=self._seed,
-        )
-        return held
+        return held_groups(groups, strata, fraction=self.validation_fraction, seed=self._seed)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
+from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
@@ -97,7 +98,7 @@ class NetworkRegressor(
     """
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit on a table.
 
         Parameters
@@ -108,6 +109,10 @@ class NetworkRegressor(
             Numbers.
         sample_weight : array-like of shape (n_samples,), optional
             Rows of weight zero are as good as removed.
+        groups : array-like of shape (n_samples,), optional
+            Patient of each row, of any hashable type. Whatever is learnt by leaving rows out keeps
+            a patient's rows together. By default rows that hold the same belong together, and
+            windows or prefixes of one stay, by their index.
 
         Returns
         -------
@@ -116,6 +121,8 @@ class NetworkRegressor(
 
         Raises
         ------
+        DataError
+            If groups don't fit the rows.
         ModalityError
             If a row has no modality, or a modality no row.
         ParameterError
@@ -130,14 +137,16 @@ class NetworkRegressor(
         counted = weight > 0
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        held = self._held_out(int(counted.sum()))
+        rows = row_labels(raw_X)
+        together = row_groups(X, groups, rows, counted)
+        held = self._held_out(together)
         targets = Numbers.encode(y[counted], weight[counted], raw_y)
         self.target_mean_, self.target_scale_ = targets.mean, targets.scale
         self.target_names_ = targets.names
         self._flat = targets.flat
         given = None if sample_weight is None else weight[counted]
-        rows = row_labels(raw_X)[counted]
-        self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
+        parts = X[counted], targets, weight[counted], rows[counted], together, given, held
+        self._fit_table(TrainingTable(*parts))
         return self
 
     def _restore(self, y: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from medfusion_sdk.estimators._group_folds import N_FOLDS, group_folds
 from medfusion_sdk.estimators._scaling import mean_and_spread
-from medfusion_sdk.estimators._unseen import deal_folds, fit_modalities, minimise
+from medfusion_sdk.estimators._unseen import fit_modalities, minimise
 
 __all__ = ["RidgeExpert", "both_answers", "fit_ridge_expert", "ridge_suffices", "spread_of"]
 
@@ -61,9 +62,10 @@ class RidgeExpert:
         return linear if trees is None else linear + trees * self.tree_coef
 
 
-def ridge_suffices(y: np.ndarray) -> bool:
-    """Whether there are rows enough for an expert, of each class, or for and against each label."""
-    return len(y) >= _ROWS and _rarest(y) >= _CLASS_ROWS
+def ridge_suffices(y: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether rows suffice, of each class, or for and against each label; and groups for folds."""
+    enough = len(y) >= _ROWS and _rarest(y) >= _CLASS_ROWS
+    return enough and len(np.unique(groups)) >= N_FOLDS
 
 
 def _rarest(y: np.ndarray) -> int:
@@ -78,6 +80,7 @@ def fit_ridge_expert(
     dims: Sequence[int],
     y: np.ndarray,
     weight: np.ndarray,
+    groups: np.ndarray,
     *,
     seed: int,
     n_classes: int | None = None,
@@ -97,6 +100,8 @@ def fit_ridge_expert(
         Classes, two or more; or 0/1 labels.
     weight : ndarray of shape (n,)
         Row weights.
+    groups : ndarray of shape (n,) of int
+        What belongs together.
     seed : int
         Of the folds.
     n_classes : int, optional
@@ -109,10 +114,9 @@ def fit_ridge_expert(
     expert : RidgeExpert
         For rows to come.
     scores : ndarray of shape (n, n_outputs)
-        Log-odds of each row, by models that haven't seen it.
+        Log-odds of each row, by models that haven't seen its group.
     """
-    strata = y if y.ndim == 1 else np.unique(y, axis=0, return_inverse=True)[1]
-    fold = deal_folds(strata, x, seed=seed)
+    fold = group_folds(groups, y, weight, seed=seed)
     n_classes = n_classes or int(y.max()) + 1
 
     def fit(z: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -197,7 +197,8 @@ def fit_small_path(
         X = values_of(table.X)[rows][:, path.columns]
     else:
         X = table.X.cells.iloc[np.flatnonzero(rows)]
-    model.fit(X, table.targets.original[rows], sample_weight=table.weight[rows])
+    given = {"sample_weight": table.weight[rows], "groups": table.groups[rows]}
+    model.fit(X, table.targets.original[rows], **given)
     return path
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 
+from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
@@ -88,7 +89,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
     """
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit on a table.
 
         Parameters
@@ -100,6 +101,10 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
             Event and time, in any form that :class:`~medfusion_sdk.survival.SurvivalTimes` reads.
         sample_weight : array-like of shape (n_samples,), optional
             Rows of weight zero are as good as removed.
+        groups : array-like of shape (n_samples,), optional
+            Patient of each row, of any hashable type. Whatever is learnt by leaving rows out keeps
+            a patient's rows together. By default rows that hold the same belong together, and
+            windows or prefixes of one stay, by their index.
 
         Returns
         -------
@@ -109,7 +114,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         Raises
         ------
         DataError
-            If y isn't event and time.
+            If y isn't event and time, or groups don't fit the rows.
         ModalityError
             If a row has no modality, or a modality no row.
         ParameterError
@@ -131,9 +136,11 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         given = None if sample_weight is None else weight[counted]
-        held = self._held_out(int(counted.sum()), targets.strata)
-        rows = row_labels(raw_X)[counted]
-        table = TrainingTable(X[counted], targets, weight[counted], rows, given, held)
+        rows = row_labels(raw_X)
+        together = row_groups(X, groups, rows, counted)
+        held = self._held_out(together, targets.strata)
+        parts = X[counted], targets, weight[counted], rows[counted], together, given, held
+        table = TrainingTable(*parts)
         risk = self._fit_table(table)
         self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
         return self

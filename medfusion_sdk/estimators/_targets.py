@@ -45,9 +45,9 @@ class Targets:
         return self.codes.ndim == 2
 
     @property
-    def strata(self) -> np.ndarray | None:
-        """What rows held out are stratified by; None where that can't be done."""
-        return None if self.multilabel or np.bincount(self.codes).min() < 2 else self.codes
+    def strata(self) -> np.ndarray:
+        """What folds, and rows held out, have alike: classes or labels."""
+        return self.codes
 
     def take(self, rows: np.ndarray) -> Targets:
         """Take some rows.

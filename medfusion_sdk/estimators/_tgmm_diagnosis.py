@@ -58,12 +58,12 @@ class TGMMDiagnosis(TGMMBase):
             return None
         trees = None
         embeddings = self._sort_columns(values_of(table.X)[rows], table.weight[rows])
-        if every and trees_suffice(y, kind):
+        if every and trees_suffice(y, kind, table.groups[rows]):
             trees = self._fit_trees(table, codes, rows, kind)
             if not embeddings:
                 self._mixture = Mixture.even()
                 return None
-        if self.expert == "auto" and not (every and ridge_suffices(y)):
+        if self.expert == "auto" and not (every and ridge_suffices(y, table.groups[rows])):
             return None
         x, present = self._scaling.apply(values_of(table.X), table.rows)
         self.ridge_expert_, own = fit_ridge_expert(
@@ -72,6 +72,7 @@ class TGMMDiagnosis(TGMMBase):
             self._scaling.dims,
             y,
             table.weight[rows],
+            table.groups[rows],
             n_classes=n_classes,
             trees=None if trees is None else trees[rows],
             seed=self._seed,
@@ -88,6 +89,7 @@ class TGMMDiagnosis(TGMMBase):
             self._plain(table.X),
             codes,
             table.weight,
+            table.groups,
             rows,
             wanted=True,
             kind=kind,

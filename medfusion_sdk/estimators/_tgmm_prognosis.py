@@ -67,7 +67,9 @@ class TGMMPrognosis(TGMMBase):
         """
         rows = table.kept if known is None else table.kept[known[table.kept]]
         risk = self._outputs(table.X, table.rows)["risk"].astype(np.float64)
-        if self.expert is False or (self.expert == "auto" and not suffices(y.take(rows))):
+        if self.expert is False or (
+            self.expert == "auto" and not suffices(y.take(rows), table.groups[rows])
+        ):
             return risk
         x, present = self._scaling.apply(values_of(table.X), table.rows)
         expert, own = fit_cox_expert(
@@ -76,6 +78,7 @@ class TGMMPrognosis(TGMMBase):
             self._scaling.dims,
             y.take(rows),
             table.weight[rows],
+            table.groups[rows],
             ties=self.ties,
             seed=self._seed,
         )

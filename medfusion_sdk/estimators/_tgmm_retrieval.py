@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from medfusion_sdk._parameters import NONE, Allowed, Number, OneOf, Whole
+from medfusion_sdk.estimators._content import equal_rows
 from medfusion_sdk.estimators._correlation import correlated_maps
-from medfusion_sdk.estimators._gallery import equal_rows
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._targets import Targets
 from medfusion_sdk.estimators._tgmm import TGMMBase
@@ -59,7 +58,7 @@ class TGMMRetrieval(TGMMBase):
         rows = n_rows if few else _BATCH_ROWS
         return super()._config(n_rows, **{"auto_rows": rows, **settings, **changed})
 
-    def _learn_places(self, table: TrainingTable, patients: np.ndarray | None) -> None:
+    def _learn_places(self, table: TrainingTable) -> None:
         self._read_table(table)
         settings = {
             "embed_size": self.embed_size,
@@ -67,8 +66,9 @@ class TGMMRetrieval(TGMMBase):
             "label_share": 0.0 if table.targets is None else self.label_share,
         }
         row = equal_rows(table.X)
-        # Without patients each row is one, and its copies are the same one.
-        labels = {"row": row, "patient": row if patients is None else pd.factorize(patients)[0]}
+        # Where each row is a patient, its copies are the same one.
+        alone = len(np.unique(table.groups)) == len(row)
+        labels = {"row": row, "patient": row if alone else table.groups}
         if table.targets is not None:
             labels["labels"] = _memberships(table.targets)
         self._learn(table, {"retrieval": settings}, labels)

@@ -11,13 +11,9 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import FLAG, Allowed, Whole
-from medfusion_sdk.estimators._gallery import (
-    Gallery,
-    Query,
-    checked_groups,
-    equal_rows,
-    own_recall,
-)
+from medfusion_sdk.estimators._content import equal_rows
+from medfusion_sdk.estimators._gallery import Gallery, Query, own_recall
+from medfusion_sdk.estimators._groups import checked_groups
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._tgmm_explanations import TaskOutput, drop_one, tgmm_explanation
 from medfusion_sdk.estimators._tgmm_retrieval import TGMMRetrieval

@@ -54,13 +54,12 @@ class TaskTargets:
         return [task for task, known in there.items() if known]
 
     @property
-    def strata(self) -> np.ndarray | None:
-        """Rows that know the same, for stratified splits; None where one is alone with that."""
+    def strata(self) -> np.ndarray:
+        """Rows that know the same, for stratified splits."""
         event = (
             self.followed.astype(int) if self.times is None else self.followed + self.times.event
         )
-        groups = np.unique(3 * self.codes + event, return_inverse=True)[1]
-        return groups if np.bincount(groups).min() > 1 else None
+        return np.unique(3 * self.codes + event, return_inverse=True)[1]
 
     def take(self, rows: np.ndarray) -> TaskTargets:
         """Take some rows.

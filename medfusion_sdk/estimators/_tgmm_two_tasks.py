@@ -10,6 +10,7 @@ from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, MappingTo, Number, OneOf
+from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import checked_numbers, row_labels
 from medfusion_sdk.estimators._survivor import SurvivalCurves
@@ -47,7 +48,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
     }
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit on a table.
 
         Parameters
@@ -60,6 +61,10 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
             is unknown. One dimension is a diagnosis alone.
         sample_weight : array-like of shape (n_samples,), optional
             Rows of weight zero are as good as removed.
+        groups : array-like of shape (n_samples,), optional
+            Patient of each row, of any hashable type. Whatever is learnt by leaving rows out keeps
+            a patient's rows together. By default rows that hold the same belong together, and
+            windows or prefixes of one stay, by their index.
 
         Returns
         -------
@@ -69,8 +74,8 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         Raises
         ------
         DataError
-            If y's columns aren't those of the tasks, a task has no label, or a row has an event
-            without a time.
+            If y's columns aren't those of the tasks, a task has no label, a row has an event
+            without a time, or groups don't fit the rows.
         ModalityError
             If a row has no modality, or a modality no row.
         ParameterError
@@ -94,10 +99,12 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         self.tasks_ = self._choose_tasks(targets)
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        held = self._held_out(len(targets.codes), targets.strata)
         given = None if sample_weight is None else weight[counted]
-        rows = row_labels(raw_X)[counted]
-        self._fit_table(TrainingTable(X[counted], targets, weight[counted], rows, given, held))
+        rows = row_labels(raw_X)
+        together = row_groups(X, groups, rows, counted)
+        held = self._held_out(together, targets.strata)
+        parts = X[counted], targets, weight[counted], rows[counted], together, given, held
+        self._fit_table(TrainingTable(*parts))
         return self
 
     def _choose_tasks(self, targets: TaskTargets) -> list[str]:

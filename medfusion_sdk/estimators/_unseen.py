@@ -11,39 +11,10 @@ from scipy.optimize import minimize
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["deal_folds", "fit_modalities", "minimise"]
-
-_N_FOLDS = 5
+__all__ = ["fit_modalities", "minimise"]
 
 # Coefficients (width, K) from coordinates (n, width) of rows, and their positions in the table.
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def deal_folds(strata: np.ndarray, *columns: np.ndarray, seed: int) -> np.ndarray:
-    """Give each row a fold, each fold its share of each stratum.
-
-    Copies of a row share a fold, else they would be seen; and the order of rows is of no matter.
-
-    Parameters
-    ----------
-    strata : ndarray of shape (n,)
-        What folds are to have alike.
-    *columns : ndarray of shape (n,) or (n, width)
-        All else that tells rows apart.
-    seed : int
-        Of the folds.
-
-    Returns
-    -------
-    ndarray of shape (n,) of int
-        Below 5.
-    """
-    distinct, number = np.unique(np.column_stack([strata, *columns]), axis=0, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(distinct))
-    order = order[np.argsort(distinct[order, 0], kind="stable")]
-    fold = np.empty(len(distinct), dtype=int)
-    fold[order] = np.arange(len(distinct)) % _N_FOLDS
-    return fold[number]
 
 
 def fit_modalities(
@@ -60,7 +31,7 @@ def fit_modalities(
     dims : sequence of int
         Width of each modality.
     fold : ndarray of shape (n,) of int
-        Of each row, from :func:`deal_folds`.
+        Of each row.
     fit : callable
         ``fit(z, rows)`` gives coefficients (width, K) of coordinates z (len(rows), width): in the
         span of the modality's rows, where that is narrower than its columns.

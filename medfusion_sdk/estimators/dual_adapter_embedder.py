@@ -12,8 +12,10 @@ from sklearn.utils import check_random_state
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
+from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import UnlabelledTable
 from medfusion_sdk.estimators._networks import resume
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -251,7 +253,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
     _needs_signal = True
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Learn from the rows alone.
 
         Parameters
@@ -260,6 +262,10 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
             Cohort table with a signal and a text column, or numbers.
         y : object, optional
             Ignored.
+        groups : array-like of shape (n_samples,), optional
+            Patient of each row, of any hashable type: early stopping holds out whole patients. By
+            default rows that hold the same belong together, and windows or prefixes of one stay,
+            by their index.
 
         Returns
         -------
@@ -268,6 +274,8 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
 
         Raises
         ------
+        DataError
+            If groups don't fit the rows.
         ModalityError
             If the columns aren't found, or a row has neither modality.
         ParameterError
@@ -279,7 +287,8 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         X = self._check_table(X, reset=True)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        table = UnlabelledTable(X, held=self._held_out(len(X)))
+        together = row_groups(X, groups, row_labels(X), np.ones(len(X), dtype=bool))
+        table = UnlabelledTable(X, held=self._held_out(together))
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)
         task = self._contrastive(network)

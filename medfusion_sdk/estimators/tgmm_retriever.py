@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
 from medfusion_sdk._parameters import Allowed
-from medfusion_sdk.estimators._gallery import checked_groups
+from medfusion_sdk.estimators._groups import checked_groups, row_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import checked_numbers, row_labels
 from medfusion_sdk.estimators._targets import Targets, row_weights
@@ -241,20 +241,21 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         values, labels = self._validate_fit(X, y)
         weight = row_weights(values, values, sample_weight, None)
         counted = weight > 0
-        patients = checked_groups(groups, len(values))
-        patients = None if patients is None else patients[counted]
+        patients = checked_groups(groups, len(values), row_labels(X), counted)
+        together = row_groups(values, groups, row_labels(X), counted)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         targets = None if labels is None else Targets.encode(labels[counted], y)
         rows = row_labels(X)[counted]
         given = None if sample_weight is None else weight[counted]
-        held = self._held_out(len(rows))
-        table = TrainingTable(values[counted], targets, weight[counted], rows, given, held)
-        self._learn_places(table, patients)
+        held = self._held_out(together)
+        parts = values[counted], targets, weight[counted], rows, together, given, held
+        table = TrainingTable(*parts)
+        self._learn_places(table)
         if hasattr(self, "gallery_"):
             del self.gallery_
         if self.keep_gallery:
-            self._keep(table.X, rows, patients)
+            self._keep(table.X, rows, None if patients is None else patients[counted])
         return self
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.metrics._censoring import inverse_censoring
-from medfusion_sdk.metrics._groups import group_codes
 from medfusion_sdk.survival import SurvivalTimes, concordance
 
 __all__ = ["concordance_index", "concordance_index_ipcw"]

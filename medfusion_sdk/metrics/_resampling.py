@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.metrics._auroc import (
     macro_auroc,
@@ -19,7 +20,6 @@ from medfusion_sdk.metrics._auroc import (
     one_vs_rest,
     weighted_auroc,
 )
-from medfusion_sdk.metrics._groups import group_codes
 from medfusion_sdk.metrics._retrieval import row_scores
 
 __all__ = ["Interval"]

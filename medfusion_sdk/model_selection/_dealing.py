@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
+from medfusion_sdk.estimators._group_folds import deal_groups
 from medfusion_sdk.exceptions import DataError, MedFusionWarning, ParameterError
 
 
@@ -62,7 +63,8 @@ class DealtKFold(BaseCrossValidator):
             # check_random_state(None) is the global generator.
             seed = np.random.RandomState() if self.random_state is None else self.random_state
             rng = check_random_state(seed)
-        fold = _deal(counts, np.bincount(group), self.n_splits, rng)[group]
+        parts = np.full(self.n_splits, self.n_splits)
+        fold = deal_groups(counts, np.bincount(group), parts, rng)[group]
         for number in range(self.n_splits):
             yield np.flatnonzero(fold == number)
 
@@ -85,36 +87,3 @@ class DealtKFold(BaseCrossValidator):
                 stacklevel=6,
             )
         return labels.to_numpy(dtype=np.int64), group
-
-
-def _deal(
-    counts: np.ndarray, size: np.ndarray, n_folds: int, rng: np.random.RandomState | None
-) -> np.ndarray:
-    """Give each group a fold: rarest label first, to the fold that lacks it most.
-
-    ``counts`` is (groups, labels), the rows with each label; ``size`` the rows of each group.
-    """
-    # What each fold still lacks, times n_folds: whole numbers, so that ties are exact.
-    lack = np.tile(counts.sum(axis=0), (n_folds, 1))
-    lack_size = np.full(n_folds, size.sum())
-    order = np.arange(len(size)) if rng is None else rng.permutation(len(size))
-    fold = np.full(len(size), -1)
-
-    def give(groups: np.ndarray, demand: np.ndarray) -> None:
-        for group in groups:
-            best = np.flatnonzero(demand == demand.max())
-            best = best[lack_size[best] == lack_size[best].max()]
-            chosen = best[0] if rng is None else rng.choice(best)
-            fold[group] = chosen
-            lack[chosen] -= n_folds * counts[group]
-            lack_size[chosen] -= n_folds * size[group]
-
-    while (left := counts[fold < 0].sum(axis=0)).any():
-        label = int(np.argmin(np.where(left > 0, left, np.inf)))
-        holders = order[(fold[order] < 0) & (counts[order, label] > 0)]
-        # The large ones first, while there is room to make up for them.
-        holders = holders[np.argsort(-counts[holders, label], kind="stable")]
-        give(holders, lack[:, label])
-    unlabelled = order[fold[order] < 0]
-    give(unlabelled[np.argsort(-size[unlabelled], kind="stable")], lack_size)
-    return fold

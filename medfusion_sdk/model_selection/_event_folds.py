@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
-from medfusion_sdk.metrics._groups import group_codes
 from medfusion_sdk.model_selection._dealing import DealtKFold
 from medfusion_sdk.survival import SurvivalTimes
 

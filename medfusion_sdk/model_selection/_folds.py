@@ -12,8 +12,8 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import column_or_1d
 
+from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
-from medfusion_sdk.metrics._groups import group_codes
 from medfusion_sdk.model_selection._dealing import DealtKFold
 
 __all__ = ["MultilabelStratifiedGroupKFold", "check_disjoint_groups"]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.readers._cuts import check_sizes, cut_series, read_table
+from medfusion_sdk.readers.parts import PREFIX_LEVEL
 
 __all__ = ["make_prefixes"]
 
@@ -75,7 +76,7 @@ def make_prefixes(
     for end in ends:
         check_sizes(steps=end)
     places = [(row, 0, min(end, length)) for row, length in enumerate(n_steps) for end in ends]
-    prefixes, groups = cut_series(table, cells, places, ends * len(table), "step")
+    prefixes, groups = cut_series(table, cells, places, ends * len(table), PREFIX_LEVEL)
     others = prefixes.drop(columns=names).notna().any(axis=1)
     known = (others | prefixes[names].notna().any(axis=1)).to_numpy()
     if not known.any():

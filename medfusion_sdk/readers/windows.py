@@ -10,6 +10,7 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import DataError, ModalityError, ParameterError
 from medfusion_sdk.readers._cuts import Place, check_sizes, cut_series, read_table
+from medfusion_sdk.readers.parts import WINDOW_LEVEL
 
 __all__ = ["make_forecast_windows", "make_windows"]
 
@@ -80,7 +81,7 @@ def make_windows(
             for row, start, end in places
             if 1 - _n_observed(cells, row, start, end) / (size * (end - start)) <= max_missing
         ]
-    return cut_series(table, cells, places, [start for _, start, _ in places], "start")
+    return cut_series(table, cells, places, [start for _, start, _ in places], WINDOW_LEVEL)
 
 
 def make_forecast_windows(
@@ -169,7 +170,7 @@ def make_forecast_windows(
             "window or horizon, fewer channels, or fill the series first."
         )
     starts = [start for _, start, _ in places]
-    windows, groups = cut_series(table, cells, places, starts, "start")
+    windows, groups = cut_series(table, cells, places, starts, WINDOW_LEVEL)
     ahead = range(1, horizon + 1)
     columns = [f"{name}[{position}]+{step}" for position in positions for step in ahead]
     return windows, pd.DataFrame(np.stack(targets), index=windows.index, columns=columns), groups

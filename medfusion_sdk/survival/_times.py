@@ -116,10 +116,9 @@ class SurvivalTimes:
         return SurvivalTimes(self.event[rows], self.time[rows])
 
     @property
-    def strata(self) -> np.ndarray | None:
-        """Events as 0/1 for stratified splits; None where one of the two occurs less than twice."""
-        n_events = int(self.event.sum())
-        return self.event.astype(int) if 2 <= n_events <= len(self) - 2 else None
+    def strata(self) -> np.ndarray:
+        """Events as 0/1, which folds, and rows held out, have alike."""
+        return self.event.astype(int)
 
     @property
     def original(self) -> np.ndarray:

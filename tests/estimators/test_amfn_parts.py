@@ -245,7 +245,7 @@ def test_training_scores_come_from_experts_that_did_not_see_the_row(kind):
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 200)
     y = y if kind == "classes" else np.column_stack([y, 1 - y]).astype(float)
-    expert, scores = fit_expert(x, y, np.ones(200), kind=kind, seed=0)
+    expert, scores = fit_expert(x, y, np.ones(200), np.arange(200), kind=kind, seed=0)
     assert scores.shape == (200, 2)
     truth = y if kind == "classes" else y[:, 1]
     own = np.corrcoef(scores[:, 1], truth)[0, 1]
@@ -257,6 +257,6 @@ def test_training_scores_come_from_experts_that_did_not_see_the_row(kind):
 def test_expert_of_classes_knows_what_is_there_to_know():
     x, y = trees_table(400)
     codes = np.digitize(y, [0.3, 1.2])
-    _, scores = fit_expert(x, codes, np.ones(400), kind="classes", seed=0)
+    _, scores = fit_expert(x, codes, np.ones(400), np.arange(400), kind="classes", seed=0)
     assert (scores.argmax(1) == codes).mean() > 0.75
     np.testing.assert_allclose(scores.mean(axis=1), 0, atol=1e-9)

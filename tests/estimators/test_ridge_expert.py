@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 
 from medfusion_sdk import TGMMMultiTask
 from medfusion_sdk.datasets import make_multimodal_cohort
+from medfusion_sdk.estimators._content import content_codes
+from medfusion_sdk.estimators._group_folds import group_folds
 from medfusion_sdk.estimators._mixture import Mixture
 from medfusion_sdk.estimators._ridge_expert import fit_ridge_expert
-from medfusion_sdk.estimators._unseen import deal_folds
 from tests.estimators.cohorts import MODALITIES, cohort, quantity, tgmm
 
 
@@ -36,7 +37,7 @@ def rows_of(width, n=120, seed=0):
 def fit(x, y, dims, present=None, weight=None, **options):
     present = np.ones((len(x), len(dims)), bool) if present is None else present
     weight = np.ones(len(x)) if weight is None else weight
-    return fit_ridge_expert(x, present, dims, y, weight, seed=0, **options)
+    return fit_ridge_expert(x, present, dims, y, weight, np.arange(len(x)), seed=0, **options)
 
 
 # -- against scikit-learn
@@ -47,7 +48,7 @@ def test_scores_of_one_modality_are_those_of_logistic_regression(width):
     x, y = rows_of(width)
     expert, scores = fit(x, y, [width])
     ridge = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
-    fold, unseen = deal_folds(y, x, seed=0), np.zeros(len(x))
+    fold, unseen = group_folds(np.arange(len(x)), y, seed=0), np.zeros(len(x))
     for number in range(5):
         out = fold == number
         unseen[out] = x[out] @ ridge.fit(x[~out], y[~out]).coef_[0]
@@ -63,7 +64,7 @@ def test_weights_and_intercept_are_a_logistic_regression_of_unseen_scores():
     other, _ = rows_of(40, seed=1)
     x = np.hstack([one, other])
     expert, scores = fit(x, y, [5, 40])
-    fold = deal_folds(y, x, seed=0)
+    fold = group_folds(np.arange(len(x)), y, seed=0)
     voices = np.zeros((len(x), 2))
     for number in range(5):
         out = fold == number
@@ -92,11 +93,9 @@ def test_three_classes_are_a_multinomial_regression():
 def test_a_label_is_told_as_if_it_were_alone():
     x, first = rows_of(6)
     second = (x[:, 4] > 0).astype(int)
-    # Folds have their share of each combination, so the same combinations have to be told apart.
     both = np.column_stack([first, second])
     expert, scores = fit(x, both.astype(float), [6])
-    combined = 2 * first + second
-    fold = deal_folds(combined, x, seed=0)
+    fold = group_folds(np.arange(len(x)), both, seed=0)
     ridge = LogisticRegression(C=1.0, tol=1e-10)
     unseen = np.zeros(both.shape)
     for number in range(5):
@@ -172,7 +171,7 @@ def test_absent_modality_has_no_part(data, fitted):
 def test_nothing_is_learnt_from_rows_held_out(data):
     X, y = data
     model = tgmm(early_stopping=True).fit(X, y)
-    held = model._held_out(len(X), y)
+    held = model._held_out(np.arange(len(X)), y)
     changed = X.copy()
     changed.iloc[held] = -3 * changed.iloc[held]
     again = tgmm(early_stopping=True).fit(changed, y)
@@ -188,7 +187,8 @@ def test_multitask_learns_from_the_rows_with_a_diagnosis(data):
     model = TGMMMultiTask(**options).fit(X, y)
     x, present = model._scaling.apply(X.to_numpy(float))
     dims, weight = model._scaling.dims, np.ones(120)
-    by_hand, _ = fit_ridge_expert(x[30:], present[30:], dims, target[30:], weight, seed=model._seed)
+    rows = x[30:], present[30:], dims, target[30:], weight, content_codes(X.to_numpy(float))[30:]
+    by_hand, _ = fit_ridge_expert(*rows, seed=model._seed)
     np.testing.assert_allclose(model.ridge_expert_.coef, by_hand.coef, atol=1e-12)
 
 

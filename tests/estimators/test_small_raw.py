@@ -302,7 +302,7 @@ def test_early_stopping_learns_nothing_from_rows_held_out(table):
     X, y = table
     model = small(early_stopping=True, validation_fraction=0.25, max_epochs=3).fit(X, y)
     assert "valid_loss" in model.history_
-    held = model._held_out(24, y)
+    held = model._held_out(np.arange(24), y)
     changed = X.copy()
     for i in held:
         if changed["vitals"].iloc[i] is not None:
