@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.estimators._scaling import BlockScaling
-    from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 
 __all__ = ["occlude", "occlusion", "stretches"]
 
@@ -78,7 +77,7 @@ def occlude(signal: np.ndarray, bounds: np.ndarray, place: tuple[int | None, int
 def occlusion(
     encoder: SignalEncoder,
     scaling: BlockScaling,
-    task: SupervisedTask,
+    scores: Callable[[dict[str, Any]], Any],
     batch: dict[str, Any],
     cell: Any,
     *,
@@ -93,8 +92,8 @@ def occlusion(
         Frozen; from signal to embedding.
     scaling : BlockScaling
         From embedding to what the network reads.
-    task : SupervisedTask
-        Fitted, in evaluation mode.
+    scores : callable
+        Class scores (n, C) of rows that are like the batch's.
     batch : dict of Tensor
         The row.
     cell : Series
@@ -126,7 +125,7 @@ def occlusion(
         with torch.no_grad():
             rows = {name: part.index_select(0, same) for name, part in batch.items()}
             rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
-            return task(rows)["logits"][:, label].cpu().double().numpy()
+            return scores(rows)[:, label].cpu().double().numpy()
 
     whole = score(views[:1])[0]
     for start in range(0, len(places), _AT_ONCE):
