@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from medfusion_sdk.estimators._content import content_codes
 from medfusion_sdk.estimators._group_folds import group_folds
+from medfusion_sdk.estimators._groups import LEAST_CONTENTS
 from medfusion_sdk.estimators._ridge_expert import both_answers
 from medfusion_sdk.estimators._unseen import minimise
 from medfusion_sdk.exceptions import ModalityError
@@ -136,8 +138,11 @@ def learn_calibration(estimator: Any, table: TrainingTable) -> Calibration | Non
     Returns
     -------
     Calibration or None
-        None where fewer than two classes, or no label's both answers, are in each fold.
+        None where fewer than two classes, or no label's both answers, are in each fold, or where
+        fewer than twenty rows differ.
     """
+    if content_codes(table.X).max() + 1 < LEAST_CONTENTS:
+        return None
     codes, held = table.targets.codes, table.held
     fold = group_folds(table.groups, codes, table.weight, n_folds=_N_FOLDS, seed=estimator._seed)
     counted = np.array([len(np.unique(fold[rows])) == _N_FOLDS for rows in _answers(codes)])
