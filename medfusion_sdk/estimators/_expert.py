@@ -207,7 +207,7 @@ def _require_classes(y: np.ndarray, kind: str, groups: np.ndarray) -> None:
     if rarest < N_FOLDS:
         raise ParameterError(
             f"expert=True fits trees in {N_FOLDS} folds, each with every class; of the rarest "
-            f"there are training rows of {rarest} patients (by groups, or rows that differ). "
+            f"there are training rows in {rarest} groups (without groups, in rows that differ). "
             'expert="auto" goes without trees then.'
         )
 

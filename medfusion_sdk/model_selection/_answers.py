@@ -13,6 +13,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import Tags, _safe_indexing, get_tags
 
 from medfusion_sdk.exceptions import DataError, ParameterError
+from medfusion_sdk.model_selection._group_fit import fit_with_groups
 
 __all__ = ["Answers", "answer_fold", "average"]
 
@@ -128,7 +129,9 @@ class Answers:
         return next(iter(self.answered.values()))
 
 
-def answer_fold(estimator: Any, X: Any, y: Any, fold: tuple[Any, Any], scorer: Any) -> Answers:
+def answer_fold(
+    estimator: Any, X: Any, y: Any, fold: tuple[Any, Any], scorer: Any, groups: Any = None
+) -> Answers:
     """Fit on a fold's training rows and keep what a scorer asks of its test rows.
 
     Parameters
@@ -141,6 +144,8 @@ def answer_fold(estimator: Any, X: Any, y: Any, fold: tuple[Any, Any], scorer: A
         Positions.
     scorer : callable
         ``scorer(estimator, X, y)``.
+    groups : array-like or None, default=None
+        Patients of all rows, for a fit that takes them.
 
     Returns
     -------
@@ -148,7 +153,9 @@ def answer_fold(estimator: Any, X: Any, y: Any, fold: tuple[Any, Any], scorer: A
         Of the test rows.
     """
     train, test = fold
-    fitted = clone(estimator).fit(_safe_indexing(X, train), _safe_indexing(y, train))
+    own = None if groups is None else _safe_indexing(groups, train)
+    rows = _safe_indexing(X, train), _safe_indexing(y, train)
+    fitted = fit_with_groups(clone(estimator), *rows, own)
     listener = _Listener(fitted)
     with warnings.catch_warnings():
         # A single fold may lack an outcome; all together are scored later.

@@ -79,8 +79,8 @@ def compare(
         As in scikit-learn, each row tested once. A number of folds stratifies by classes, labels
         or events, and keeps groups together where there are any.
     groups : array-like of shape (n_samples,), default=None
-        Patient of each row, for splitting and for the intervals. No fold may have one on both
-        sides.
+        Patient of each row, for splitting, for the intervals, and for models whose fit takes
+        them, also in a pipeline or a search. No fold may have one on both sides.
     reference : str, default=None
         Name of the model that the others are compared with.
     n_jobs : int, default=None
@@ -142,7 +142,7 @@ def compare(
     scorer = _SCORING[kind] if scoring is None else scoring
     scorer = get_scorer(scorer) if isinstance(scorer, str) else scorer
     folds = partition(_splitter(cv, kind, groups), X, y, groups, classifier=kind == "classes")
-    answers = _answers(models, X, y, folds, scorer, n_jobs)
+    answers = _answers(models, X, y, folds, scorer, n_jobs, groups)
     fold = np.empty(_num_samples(X), dtype=int)
     for number, (_, test) in enumerate(folds):
         fold[test] = number
@@ -213,12 +213,18 @@ def _splitter(cv: Any, kind: str, groups: Any) -> Any:
 
 
 def _answers(
-    models: Mapping[str, Any], X: Any, y: Any, folds: list[Any], scorer: Any, n_jobs: int | None
+    models: Mapping[str, Any],
+    X: Any,
+    y: Any,
+    folds: list[Any],
+    scorer: Any,
+    n_jobs: int | None,
+    groups: Any,
 ) -> dict[str, Answers]:
     fitted = {name: model for name, model in models.items() if not _is_vote(model)}
     parts = iter(
         Parallel(n_jobs=n_jobs)(
-            delayed(answer_fold)(model, X, y, fold, scorer)
+            delayed(answer_fold)(model, X, y, fold, scorer, groups)
             for model in fitted.values()
             for fold in folds
         )

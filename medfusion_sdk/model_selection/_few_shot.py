@@ -21,6 +21,7 @@ from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._bootstrap import interval_table
 from medfusion_sdk.metrics._resampling import Resamples
 from medfusion_sdk.model_selection._folds import MultilabelStratifiedGroupKFold, label_table
+from medfusion_sdk.model_selection._group_fit import fit_with_groups
 from medfusion_sdk.model_selection._partition import partition
 
 __all__ = ["few_shot_table"]
@@ -72,7 +73,8 @@ def few_shot_table(
         As in scikit-learn; a number of folds keeps the groups together where there are any. Each
         row is tested once.
     groups : array-like of shape (n_samples,), optional
-        Patients, for splitting and for the intervals. No fold may have one on both sides.
+        Patients, for splitting, for the intervals, and for representations whose fit takes them.
+        No fold may have one on both sides.
     reference : str, optional
         Representation that the others are compared with.
     n_resamples : int, default=1000
@@ -124,7 +126,9 @@ def few_shot_table(
     probe = LogisticRegression(C=10, max_iter=1000) if probe is None else probe
     seed = np.random.SeedSequence(random_state).generate_state(1)[0]
     scores = {
-        name: _out_of_fold(representation, X, positive, y_fit, probe, shots, n_draws, folds, seed)
+        name: _out_of_fold(
+            representation, X, positive, y_fit, groups, probe, shots, n_draws, folds, seed
+        )
         for name, representation in representations.items()
     }
     resamples = Resamples(_num_samples(X), groups, n_resamples, confidence_level, random_state)
@@ -162,6 +166,7 @@ def _out_of_fold(
     X: Any,
     positive: np.ndarray,
     y_fit: Any,
+    groups: Any,
     probe: Any,
     shots: Sequence[int],
     n_draws: int,
@@ -171,9 +176,9 @@ def _out_of_fold(
     """Scores of each test row, shape (shots, draws, rows, labels)."""
     scores = np.zeros((len(shots), n_draws, *positive.shape))
     for number, (train, test) in enumerate(folds):
-        fitted = clone(representation)
         fit_target = None if y_fit is None else _safe_indexing(y_fit, train)
-        fitted.fit(_safe_indexing(X, train), fit_target)
+        own = None if groups is None else _safe_indexing(groups, train)
+        fitted = fit_with_groups(clone(representation), _safe_indexing(X, train), fit_target, own)
         seen, unseen = _scaled(
             fitted.transform(_safe_indexing(X, train)), fitted.transform(_safe_indexing(X, test))
         )

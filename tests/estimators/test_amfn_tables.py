@@ -185,7 +185,7 @@ def test_list_of_series_columns_is_told_how_to_be_written(stays):
 def test_trees_with_too_few_rows_of_a_class_are_refused(stays):
     X, _ = stays
     y = np.where(np.arange(len(X)) < 4, 2, np.arange(len(X)) % 2)
-    with pytest.raises(ParameterError, match=r"5 folds.*there are 4 training rows"):
+    with pytest.raises(ParameterError, match=r"5 folds.*there are training rows in 4 groups"):
         quick(expert=True).fit(X, y)
 
 
