@@ -198,7 +198,7 @@ class VolumeInputs(BaseEncoder):
         }
 
     def _weights_fingerprint(self) -> str:
-        return "read 1"
+        return "read 2"
 
     def _n_features(self) -> int:
         return int(np.prod(self._size))

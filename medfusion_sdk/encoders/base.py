@@ -26,7 +26,7 @@ __all__ = ["FORMAT_VERSION", "BaseEncoder", "require_fingerprint"]
 
 # Joins every cache key: raise it when an encoder's arithmetic changes, so that old vectors
 # are never taken for new ones.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _CHANGED = (
     "its file changed while it was encoded. Wait until the file is complete, or copy it to a "

@@ -1,4 +1,4 @@
-"""NIfTI files, read by nibabel once their header was checked.
+"""NIfTI files: nibabel reads the header, and the voxels are taken once it was checked.
 
 A header is taken at its word only as far as the file bears it out: sizes are compared before
 anything is allocated, and a compressed file is read to its end, where its checksum stands.
@@ -7,21 +7,31 @@ anything is allocated, and a compressed file is read to its end, where its check
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from medfusion_sdk.exceptions import CellFileNotFoundError, MissingDependencyError, VolumeError
+from medfusion_sdk.exceptions import VolumeError
+from medfusion_sdk.readers.files import require_file
+from medfusion_sdk.readers.nifti_header import MAX_VOXELS, NiftiHeader, parse_header
+from medfusion_sdk.readers.nifti_orientation import millimetres, orientation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["MAX_VOXELS", "NiftiVolume", "read_nifti"]
 
-# A CT of 1024 slices; 1 GB in float32.
-MAX_VOXELS = 1 << 28
+# What a compressed file may unpack to; as many float32.
+_MAX_BYTES = 1 << 30
 # Header extensions in front of the voxels, and what writers leave behind them.
 _SLACK_BYTES = 1 << 24
+_HEADER_BYTES = 540
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,21 @@ class NiftiVolume:
 
     Attributes
     ----------
-    voxels : ndarray of shape (D, H, W), float32
-        Scaled as the header says; NaN where the file has NaN.
-    spacing : tuple of float
-        Millimetres between voxels along each axis.
+    voxels : ndarray of shape (D, H, W)
+        Numbers as the file stores them, in its type and byte order, possibly mapped into memory.
+    slope, intercept : float
+        What they are scaled by, and what is added then.
+    spacing : tuple of float or None
+        Millimetres between voxels along each axis; None where the header leaves them in doubt.
+    doubt : str
+        What the doubt is, for a message.
     """
 
     voxels: np.ndarray
-    spacing: tuple[float, ...]
+    slope: float
+    intercept: float
+    spacing: tuple[float, ...] | None
+    doubt: str
 
 
 def read_nifti(path: Path, orientation: str | None) -> NiftiVolume:
@@ -65,132 +82,92 @@ def read_nifti(path: Path, orientation: str | None) -> NiftiVolume:
     MissingDependencyError
         Without nibabel.
     """
-    if not path.is_file():
-        raise CellFileNotFoundError(f"no file {path}.")
-    image = _open(path)
-    shape = _checked_shape(path, image)
-    image = _complete(path, image)
+    require_file(path, VolumeError, "volume file")
+    with _opened(path) as (file, compressed):
+        header = parse_header(path, file.read(_HEADER_BYTES))
+        _check_size(path, header, None if compressed else path.stat().st_size)
+        if compressed:
+            voxels = np.frombuffer(_unpack(path, file, header), header.dtype)
+            voxels = voxels.reshape(header.shape, order="F")
+        else:
+            place: dict[str, Any] = {"offset": header.offset, "shape": header.shape}
+            voxels = np.memmap(path, header.dtype, mode="r", order="F", **place)
+    spacing, doubt = millimetres(header)
+    if orientation is not None:
+        from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
+
+        moves = ornt_transform(orientation_of(path, header), axcodes2ornt(orientation))
+        voxels = apply_orientation(voxels, moves)
+        if spacing is not None:
+            spacing = tuple(spacing[int(axis)] for axis in np.argsort(moves[:, 0]))
+    return NiftiVolume(voxels, header.slope, header.intercept, spacing, doubt)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file, unpacking one that is compressed whatever its name; damage is a VolumeError."""
     try:
-        voxels = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
-    except Exception as cause:  # nibabel raises whatever a wrong header leads to
-        raise _unreadable(path, cause) from cause
-    if orientation is None:
-        return NiftiVolume(voxels, tuple(float(zoom) for zoom in image.header.get_zooms()[:3]))
-    return _oriented(path, image, voxels, orientation)
-
-
-def _open(path: Path) -> Any:
-    """Read the header."""
-    try:
-        import nibabel
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"reading {path} needs nibabel: pip install 'medfusion-sdk[imaging]'."
-        ) from cause
-    try:
-        image = nibabel.load(path)
-    except Exception as cause:  # as above
-        raise _unreadable(path, cause) from cause
-    if not isinstance(image, nibabel.Nifti1Pair):
-        raise VolumeError(f"{path} is a {type(image).__name__}, expected NIfTI.")
-    return image
-
-
-def _unreadable(path: Path, cause: BaseException) -> VolumeError:
-    return VolumeError(
-        f"{path} can't be read as a NIfTI file: {type(cause).__name__}: {cause}. The file is cut "
-        "off, damaged or something else; get it again."
-    )
-
-
-def _checked_shape(path: Path, image: Any) -> tuple[int, ...]:
-    """Return the three lengths that the header promises, if they can be real."""
-    shape, dtype = tuple(int(length) for length in image.shape), image.get_data_dtype()
-    if dtype.kind not in "fiu":
-        raise VolumeError(
-            f"{path} holds {dtype.names or dtype} at each voxel, expected one real number."
-        )
-    if len(shape) > 3 and all(length == 1 for length in shape[3:]):
-        shape = shape[:3]
-    if len(shape) > 3:
-        raise VolumeError(
-            f"{path} has the shape {shape}: a series, expected one volume. Choose a volume of it, "
-            "or average them, for example by nibabel.funcs.four_to_three."
-        )
-    if len(shape) != 3 or min(shape) < 1:
-        raise VolumeError(f"{path} has the shape {shape}, expected three axes.")
-    n_voxels = np.prod(shape, dtype=object)
-    if n_voxels > MAX_VOXELS:
-        raise VolumeError(
-            f"{path} promises {n_voxels} voxels, shape {shape}; at most {MAX_VOXELS} are read. If "
-            "the header is right, resample the file first."
-        )
-    promised = int(image.dataobj.offset) + n_voxels * dtype.itemsize
-    found = path.stat().st_size
-    if not path.name.lower().endswith(".gz") and found < promised:
-        raise VolumeError(
-            f"{path} promises {promised} bytes, shape {shape} of {dtype}; it has {found}. The file "
-            "is cut off, or its header is wrong."
-        )
-    return shape
-
-
-def _complete(path: Path, image: Any) -> Any:
-    """Return a compressed image from memory, its checksum compared; any other as it is."""
-    if not path.name.lower().endswith(".gz"):
-        return image
-    most = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    most += _SLACK_BYTES
-    try:
-        with gzip.open(path) as file:
-            content = file.read(most + 1)
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not compressed:
+                yield file, False
+                return
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked, True  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as cause:
-        raise _unreadable(path, cause) from cause
-    if len(content) > most:
-        raise VolumeError(f"{path} unpacks to more than the {most} bytes that its header promises.")
-    return type(image).from_bytes(content)
+        raise VolumeError(
+            f"{path} can't be read as a NIfTI file: {type(cause).__name__}: {cause}. The file is "
+            "cut off, damaged or something else; get it again."
+        ) from cause
 
 
-def _oriented(path: Path, image: Any, voxels: np.ndarray, orientation: str) -> NiftiVolume:
-    from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
-
-    current = _orientation_of(path, image)
-    moves = ornt_transform(current, axcodes2ornt(orientation))
-    spacing = np.empty(3)
-    spacing[moves[:, 0].astype(int)] = np.linalg.norm(image.affine[:3, :3], axis=0)
-    return NiftiVolume(apply_orientation(voxels, moves), tuple(spacing.tolist()))
-
-
-def _orientation_of(path: Path, image: Any) -> np.ndarray:
-    """Nearest anatomical axes of the stored ones, where header and affine are to be believed."""
-    from nibabel.orientations import io_orientation
-
-    found = []
-    for name in ("sform", "qform"):
-        try:
-            affine, code = getattr(image, f"get_{name}")(coded=True)
-        except Exception as cause:  # a quaternion longer than one, say
-            raise VolumeError(f"{path}: its {name} is invalid: {cause}.") from cause
-        if not code:
-            continue
-        axes = affine[:3, :3]
-        lengths = np.linalg.norm(axes, axis=0)
-        # Of the volume that the axes span: zero where two of them are one.
-        if not np.isfinite(affine).all() or abs(np.linalg.det(axes)) <= 1e-3 * lengths.prod():
+def _check_size(path: Path, header: NiftiHeader, found: int | None) -> None:
+    """Compare what the header promises with the file's bytes, or with what may be unpacked."""
+    n_bytes = math.prod(header.shape) * header.dtype.itemsize
+    promised = header.offset + n_bytes
+    if found is None:
+        if n_bytes > _MAX_BYTES or header.offset > _SLACK_BYTES:
             raise VolumeError(
-                f"{path}: its {name} is no orientation in space, {axes.tolist()}. Repair the "
-                "header, or set orientation=None to take the axes as they are stored."
+                f"{path} promises {n_bytes} bytes of voxels behind {header.offset} of others; at "
+                f"most {_MAX_BYTES} behind {_SLACK_BYTES} are unpacked. If the header is right, "
+                "unpack the file or store it in a smaller type."
             )
-        found.append(io_orientation(affine))
-    if not found:
+    elif found < promised:
         raise VolumeError(
-            f"{path} doesn't say how it is oriented (sform and qform codes are 0), so left and "
-            "right can't be told apart. Repair the header, or set orientation=None to take the "
-            "axes as they are stored."
+            f"{path} promises {promised} bytes, shape {header.shape} of {header.dtype}; it has "
+            f"{found}. The file is cut off, or its header is wrong."
         )
-    if not np.array_equal(found[0], found[-1]):
-        raise VolumeError(
-            f"{path}: sform and qform orient it differently. Repair the header, or set "
-            "orientation=None to take the axes as they are stored."
-        )
-    return found[0]
+
+
+def _unpack(path: Path, file: BinaryIO, header: NiftiHeader) -> bytearray:
+    """Unpack the voxels alone, and the rest to nowhere, up to the checksum at the end."""
+    _read(path, file, header.offset - _HEADER_BYTES if header.offset > _HEADER_BYTES else 0, None)
+    if header.offset < _HEADER_BYTES:  # NIfTI-1's header is shorter than what was read of it
+        file.seek(header.offset)
+    content = bytearray()  # grows with what is there, not with what was promised
+    _read(path, file, math.prod(header.shape) * header.dtype.itemsize, content)
+    left = _SLACK_BYTES
+    while behind := file.read(_CHUNK):
+        left -= len(behind)
+        if left < 0:
+            promised = header.offset + len(content) + _SLACK_BYTES
+            raise VolumeError(
+                f"{path} unpacks to more than the {promised} bytes that its header promises."
+            )
+    return content
+
+
+def _read(path: Path, file: BinaryIO, n_bytes: int, content: bytearray | None) -> None:
+    """Read so many bytes piece by piece, into `content` where there is one."""
+    left = n_bytes
+    while left > 0:
+        piece = file.read(min(left, _CHUNK))
+        if not piece:
+            raise VolumeError(
+                f"{path} unpacks to {left} bytes less than its header promises. The file is cut "
+                "off, or its header is wrong."
+            )
+        left -= len(piece)
+        if content is not None:
+            content += piece

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,10 @@ import numpy as np
 from medfusion_sdk.exceptions import CellFileNotFoundError, SignalError
 from medfusion_sdk.readers.digest import array_digest, files_digest
 from medfusion_sdk.readers.npy import open_npy
-from medfusion_sdk.readers.wfdb_record import MAX_SAMPLES, read_record, record_files
+from medfusion_sdk.readers.signal_rate import resample_signal, resampled_length
+from medfusion_sdk.readers.wfdb_header import record_files
+from medfusion_sdk.readers.wfdb_record import read_record
+from medfusion_sdk.readers.wfdb_signals import MAX_SAMPLES
 
 __all__ = ["read_signal", "signal_digest"]
 
@@ -46,9 +48,10 @@ def read_signal(
         converted to mV by their headers; arrays are taken as they are.
     leads : sequence of str or int, optional
         Channels to keep, in this order: by name, whatever its case, for records; by position
-        for any cell. By default all of them.
+        for any cell. By default all of them. Nothing else of a record is read or checked.
     fs : float, optional
-        Samples per second to resample to. By default the cell's own rate.
+        Samples per second to resample to, each lead from its own rate. By default the cell's own
+        rate, which all its leads must have.
     duration : float, optional
         Seconds. A longer signal keeps its beginning; a shorter one is followed by zeros.
     source_fs : float, optional
@@ -81,18 +84,11 @@ def read_signal(
     >>> read_signal(np.ones((2, 500)), source_fs=250, fs=100, duration=3).shape
     (2, 300)
     """
-    source = _load(cell, source_fs if source_fs is not None else fs, duration)
-    if source_leads is not None and source.leads is None:
-        source = _named(source, leads, source_leads)
-    if leads is not None:
-        source = _select(source, leads)
+    rate = source_fs if source_fs is not None else fs
+    source = _load(cell, rate, duration, leads, source_leads)
     if duration is not None:
         source = _begin(source, duration)
-    samples = _finite(source, max_gap)
-    rate = source.fs
-    if fs is not None and rate is not None and fs != rate:
-        samples = _resample(samples, rate, fs, source.what, resampling)
-        rate = fs
+    samples, rate = _at_one_rate(source, _finite(source, max_gap), fs, resampling)
     if duration is not None and rate is not None:
         samples = _fit_length(samples, round(duration * rate))
     with np.errstate(over="ignore"):
@@ -129,10 +125,10 @@ def signal_digest(cell: Any) -> bytes:
 
 @dataclass(frozen=True)
 class _Source:
-    """Samples as they were found, and how to speak of them in a message."""
+    """Channels as they were found, each at its rate, and how to speak of them in a message."""
 
-    samples: np.ndarray
-    fs: float | None
+    channels: tuple[np.ndarray, ...]
+    rates: tuple[float | None, ...]
     leads: tuple[str, ...] | None
     what: str
 
@@ -140,15 +136,34 @@ class _Source:
         return f"channel {index}" if self.leads is None else f"lead {self.leads[index]}"
 
 
-def _load(cell: Any, fs: float | None, duration: float | None) -> _Source:
-    if not isinstance(cell, str | os.PathLike):
-        return _Source(_as_array(cell), fs, None, "this array")
-    path = _find(cell)
-    if path.suffix == ".npy":
-        samples = _as_channels(open_npy(path, SignalError), str(path))
-        return _Source(samples, fs, None, str(path))
-    record = read_record(path, duration)
-    return _Source(record.samples, record.fs, record.leads, str(path))
+def _load(
+    cell: Any,
+    fs: float | None,
+    duration: float | None,
+    leads: Sequence[str | int] | None,
+    source_leads: Sequence[str] | None,
+) -> _Source:
+    """Read the chosen channels of a cell."""
+    path = _find(cell) if isinstance(cell, str | os.PathLike) else None
+    what = "this array" if path is None else str(path)
+
+    def choose(names: tuple[str, ...]) -> list[int]:
+        return (
+            list(range(len(names))) if leads is None else _positions(names, len(names), leads, what)
+        )
+
+    if path is not None and path.suffix != ".npy":
+        record = read_record(path, duration, choose)
+        return _Source(record.signals, record.rates, record.leads, what)
+    samples = _as_array(cell) if path is None else _as_channels(open_npy(path, SignalError), what)
+    names = None
+    if source_leads is not None:
+        names = _names(len(samples), leads, source_leads, what)
+    if leads is not None:
+        chosen = _positions(names, len(samples), leads, what)
+        samples = samples[chosen]
+        names = None if names is None else tuple(names[i] for i in chosen)
+    return _Source(tuple(samples), (fs,) * len(samples), names, what)
 
 
 def _find(cell: str | os.PathLike[str]) -> Path:
@@ -203,105 +218,132 @@ def _as_channels(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def _named(
-    source: _Source, leads: Sequence[str | int] | None, source_leads: Sequence[str]
-) -> _Source:
-    """Give the channels of an array their names."""
+def _names(
+    n_channels: int, leads: Sequence[str | int] | None, source_leads: Sequence[str], what: str
+) -> tuple[str, ...]:
+    """Name the channels of an array."""
     choices = [tuple(map(str, names)) for names in (source_leads, leads) if names is not None]
     for names in choices:
-        if len(names) == len(source.samples):
-            return replace(source, leads=names)
+        if len(names) == n_channels:
+            return names
     expected = " or ".join(f"{len(names)} ({', '.join(names)})" for names in choices)
     raise SignalError(
-        f"{source.what} has {len(source.samples)} channels, expected {expected}. Say with leads "
-        "which of these it holds."
+        f"{what} has {n_channels} channels, expected {expected}. Say with leads which of these it "
+        "holds."
     )
 
 
-def _select(source: _Source, leads: Sequence[str | int]) -> _Source:
-    chosen = [_position(source, lead) for lead in leads]
-    names = None if source.leads is None else tuple(source.leads[i] for i in chosen)
-    return replace(source, samples=source.samples[chosen], leads=names)
+def _positions(
+    names: tuple[str, ...] | None, n_channels: int, leads: Sequence[str | int], what: str
+) -> list[int]:
+    return [_position(names, n_channels, lead, what) for lead in leads]
 
 
-def _position(source: _Source, lead: str | int) -> int:
-    n_channels = len(source.samples)
+def _position(names: tuple[str, ...] | None, n_channels: int, lead: str | int, what: str) -> int:
     if isinstance(lead, str):
-        if source.leads is None:
+        if names is None:
             raise SignalError(
-                f"{source.what} has no lead names, so lead {lead!r} can't be found. Give positions "
-                f"from 0 to {n_channels - 1} instead."
+                f"{what} has no lead names, so lead {lead!r} can't be found. Give positions from 0 "
+                f"to {n_channels - 1} instead."
             )
-        folded = [name.casefold() for name in source.leads]
+        folded = [name.casefold() for name in names]
         if folded.count(lead.casefold()) == 1:
             return folded.index(lead.casefold())
         found = "several" if lead.casefold() in folded else "no"
         raise SignalError(
-            f"{source.what} has {found} leads named {lead!r}; its leads are "
-            f"{', '.join(source.leads)}."
+            f"{what} has {found} leads named {lead!r}; its leads are {', '.join(names)}."
         )
     if not 0 <= lead < n_channels:
-        raise SignalError(f"{source.what} has channels 0 to {n_channels - 1}, not {lead}.")
+        raise SignalError(f"{what} has channels 0 to {n_channels - 1}, not {lead}.")
     return lead
 
 
 def _begin(source: _Source, duration: float) -> _Source:
     """Leave out what comes after `duration` seconds."""
-    if source.fs is None:
-        raise SignalError(
-            f"{source.what}: duration={duration:g} s needs a sampling rate; give fs or source_fs."
-        )
-    return replace(source, samples=source.samples[:, : math.ceil(duration * source.fs)])
-
-
-def _finite(source: _Source, max_gap: float) -> np.ndarray:
-    """Copy the samples; fill short runs of NaN, refuse longer ones and infinities."""
-    if source.samples.size > MAX_SAMPLES:
-        raise SignalError(
-            f"{source.what} has {source.samples.size} samples; at most {MAX_SAMPLES} are read at "
-            "once. Give a shorter duration."
-        )
-    samples = np.array(source.samples, dtype=np.float64)
-    if np.isfinite(samples).all():
-        return samples
-    longest = 0 if source.fs is None else int(max_gap * source.fs)
-    for index, channel in enumerate(samples):
-        where = source.channel(index)
-        if np.isinf(channel).any():
+    cut = []
+    for channel, rate in zip(source.channels, source.rates, strict=True):
+        if rate is None:
             raise SignalError(
-                f"{source.what}: {where} is infinite at {np.isinf(channel).argmax()}."
+                f"{source.what}: duration={duration:g} s needs a sampling rate; give fs or "
+                "source_fs."
             )
-        absent = np.isnan(channel)
-        edges = np.flatnonzero(np.diff(absent, prepend=False, append=False))
-        for start, stop in edges.reshape(-1, 2):
-            if stop - start > longest or absent.all():
-                raise SignalError(
-                    f"{source.what}: {where} is NaN from sample {start} to {stop - 1}; runs of up "
-                    f"to {longest} samples are filled. Raise max_gap, choose other leads, or count "
-                    "such a cell as missing."
-                )
-        known = np.flatnonzero(~absent)
-        channel[absent] = np.interp(np.flatnonzero(absent), known, channel[known])
-    return samples
+        cut.append(channel[: math.ceil(duration * rate)])
+    return replace(source, channels=tuple(cut))
+
+
+def _finite(source: _Source, max_gap: float) -> list[np.ndarray]:
+    """Copy the channels; fill short runs of NaN, refuse longer ones and infinities."""
+    size = sum(map(len, source.channels))
+    if size > MAX_SAMPLES:
+        raise SignalError(
+            f"{source.what} has {size} samples; at most {MAX_SAMPLES} are read at once. Give a "
+            "shorter duration."
+        )
+    channels = [np.array(channel, dtype=np.float64) for channel in source.channels]
+    for index, (channel, rate) in enumerate(zip(channels, source.rates, strict=True)):
+        if not np.isfinite(channel).all():
+            _fill(channel, 0 if rate is None else int(max_gap * rate), source, index)
+    return channels
+
+
+def _fill(channel: np.ndarray, longest: int, source: _Source, index: int) -> None:
+    """Fill runs of NaN up to a length, in place."""
+    where = source.channel(index)
+    if np.isinf(channel).any():
+        raise SignalError(f"{source.what}: {where} is infinite at {np.isinf(channel).argmax()}.")
+    absent = np.isnan(channel)
+    edges = np.flatnonzero(np.diff(absent, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start > longest or absent.all():
+            raise SignalError(
+                f"{source.what}: {where} is NaN from sample {start} to {stop - 1}; runs of up to "
+                f"{longest} samples are filled. Raise max_gap, choose other leads, or count such a "
+                "cell as missing."
+            )
+    known = np.flatnonzero(~absent)
+    channel[absent] = np.interp(np.flatnonzero(absent), known, channel[known])
+
+
+def _at_one_rate(
+    source: _Source, channels: Sequence[np.ndarray], fs: float | None, resampling: str
+) -> tuple[np.ndarray, float | None]:
+    """Bring channels to the rate asked for, each by one step, or to the one they all have."""
+    rates = dict.fromkeys(source.rates)
+    if fs is None and len(rates) > 1:
+        each = ", ".join(
+            f"{source.channel(i)} at {rate:g} Hz" for i, rate in enumerate(source.rates)
+        )
+        raise SignalError(
+            f"{source.what} has leads at several rates: {each}. Say by fs=... to which rate to "
+            "bring them, or choose leads of one rate."
+        )
+    parts: dict[int, np.ndarray] = {}
+    for rate in rates:
+        members = [i for i, each in enumerate(source.rates) if each == rate]
+        samples = np.stack([channels[i] for i in members])
+        if fs is not None and rate is not None and fs != rate:
+            samples = _resample(samples, rate, fs, source.what, resampling)
+        parts.update(zip(members, samples, strict=True))
+    # Rounding may leave one of several rates a sample longer.
+    length = min(map(len, parts.values()))
+    target = fs if fs is not None else next(iter(rates))
+    return np.stack([parts[i][:length] for i in range(len(parts))]), target
 
 
 def _resample(
     samples: np.ndarray, rate: float, fs: float, what: str, resampling: str
 ) -> np.ndarray:
-    from scipy.signal import resample, resample_poly
+    from scipy.signal import resample
 
-    ratio = Fraction(fs / rate).limit_denominator(1000)
+    # The spectrum's way takes whole samples only, as those who trained ST-MEM on it did.
     exact = samples.shape[1] * fs / rate
-    length = math.floor(exact) if resampling == "fourier" else round(exact)
-    if length < 1 or length * len(samples) > MAX_SAMPLES or not ratio:
+    fourier = resampling == "fourier"
+    length = math.floor(exact + 1e-9) if fourier else resampled_length(samples.shape[1], rate, fs)
+    if length < 1 or length * len(samples) > MAX_SAMPLES:
         raise SignalError(
             f"{what} has {samples.shape[1]} samples at {rate:g} Hz: {length} samples at {fs:g} Hz."
         )
-    if resampling == "fourier":
-        return resample(samples, length, axis=1)
-    # Less a straight line, so that the ends don't ring.
-    resampled = resample_poly(samples, ratio.numerator, ratio.denominator, axis=1, padtype="line")
-    return _fit_length(resampled, length)
+    return resample(samples, length, axis=1) if fourier else resample_signal(samples, rate, fs)
 
 
 def _fit_length(samples: np.ndarray, length: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medfusion_sdk.exceptions import VolumeError
 from medfusion_sdk.readers.pixels import to_rgb8
-from medfusion_sdk.readers.volume import read_volume
+from medfusion_sdk.readers.volume import ORIENTATION, open_volume
 
 __all__ = ["PLANES", "even_places", "read_slices"]
 
@@ -51,19 +51,24 @@ def read_slices(cell: Any, *, slices: int | str, plane: str = "axial") -> np.nda
     array([ 64, 192], dtype=uint8)
     """
     what = str(cell) if isinstance(cell, str | os.PathLike) else "this volume"
-    volume = read_volume(cell)
-    volume = np.moveaxis(volume, PLANES[plane], 0)
-    if plane != "axial":
-        volume = volume[:, ::-1]  # what was from below upwards is from the top downwards
-    n_found = len(volume)
+    volume = open_volume(cell, orientation=ORIENTATION, max_nan=0.0).voxels
+    axis = PLANES[plane]
+    n_found = volume.shape[axis]
+    places = np.arange(n_found)
     if slices != "all":
         if int(slices) > n_found:
             raise VolumeError(
                 f"{what} has {n_found} {plane} slices, expected at least {slices}. Ask for fewer, "
                 "or for slices='all', whatever their number."
             )
-        volume = volume[even_places(n_found, int(slices))]
-    return to_rgb8(volume[..., np.newaxis], "type", what, VolumeError)
+        places = even_places(n_found, int(slices))
+    images = []
+    for place in places.tolist():
+        image = volume[(*[slice(None)] * axis, place)]
+        if plane != "axial":
+            image = image[::-1]  # what was from below upwards is from the top downwards
+        images.append(to_rgb8(image[..., np.newaxis], "type", what, VolumeError))
+    return np.stack(images)
 
 
 def even_places(length: int, n: int) -> np.ndarray:

@@ -18,13 +18,24 @@ import numpy as np
 from medfusion_sdk.exceptions import VolumeError
 from medfusion_sdk.readers.digest import array_digest, files_digest
 from medfusion_sdk.readers.files import require_file, shown
-from medfusion_sdk.readers.nifti import MAX_VOXELS, read_nifti
+from medfusion_sdk.readers.nifti import MAX_VOXELS, NiftiVolume, read_nifti
 from medfusion_sdk.readers.npy import open_npy
-from medfusion_sdk.readers.resampling import cut_or_pad, resample
+from medfusion_sdk.readers.resampling import centre, pad_about_centre, resample
+from medfusion_sdk.readers.voxels import ScaledVoxels
 
-__all__ = ["ORIENTATION", "VOLUME_FILES", "is_orientation", "read_volume", "volume_digest"]
+__all__ = [
+    "ORIENTATION",
+    "VOLUME_FILES",
+    "OpenVolume",
+    "is_orientation",
+    "open_volume",
+    "read_volume",
+    "volume_digest",
+]
 
 VOLUME_FILES = (".nii", ".nii.gz")
+# Voxels that a finer spacing may make of each of a file's, and how many it may in any case.
+_MOST_GROWTH, _ALWAYS_MADE = 64, 1 << 24
 #: Axial slices from below, each as it is shown in radiology: front on top, the patient's right on
 #: the left.
 ORIENTATION = "SPL"
@@ -79,14 +90,16 @@ def read_volume(
     array([[0.17, 0.2 ],
            [0.29, 0.33]], dtype=float32)
     """
-    source = _load(cell, orientation)
-    voxels = _normalised(source, max_nan)
-    if spacing is not None and source.spacing is not None:
-        voxels = resample(voxels, _lengths(source, spacing))
-    if size is not None:
-        fit = resample if spacing is None else cut_or_pad
-        voxels = fit(voxels, size)
-    return np.ascontiguousarray(voxels)
+    volume = open_volume(cell, orientation=orientation, max_nan=max_nan)
+    lengths: Sequence[int] = volume.voxels.shape
+    if spacing is not None:
+        lengths = volume.lengths(spacing, bounded=size is None)
+    elif size is not None:
+        lengths = size
+    size = lengths if size is None else size
+    # Cut before anything is computed, so that no more than the result is ever made.
+    voxels = resample(volume.voxels, lengths, [*map(centre, lengths, size)])
+    return np.ascontiguousarray(pad_about_centre(np.asarray(voxels), size))
 
 
 def volume_digest(cell: Any) -> bytes:
@@ -135,22 +148,94 @@ def is_orientation(codes: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Voxels as they were found, and how to speak of them in a message."""
+class OpenVolume:
+    """A cell's voxels before they are computed.
 
-    voxels: np.ndarray
-    spacing: tuple[float, ...] | None
+    Attributes
+    ----------
+    voxels : ScaledVoxels
+        Of the cell's own size.
+    in_file : NiftiVolume or None
+        What its file says of it; None for arrays and ``.npy`` files.
+    what : str
+        How to speak of it in a message.
+    """
+
+    voxels: ScaledVoxels
+    in_file: NiftiVolume | None
     what: str
 
+    def lengths(self, spacing: float | Sequence[float], *, bounded: bool) -> tuple[int, ...]:
+        """Length of each axis at a spacing.
 
-def _load(cell: Any, orientation: str | None) -> _Source:
+        Parameters
+        ----------
+        spacing : float or three floats
+            Millimetres between voxels.
+        bounded : bool
+            Whether so many will be made in fact.
+
+        Returns
+        -------
+        tuple of int
+            At least 1 each; for arrays, which don't say their spacing, those that they have.
+
+        Raises
+        ------
+        VolumeError
+            If the file leaves its own spacing in doubt, or that many voxels can't be meant.
+        """
+        if self.in_file is None:
+            return self.voxels.shape
+        wanted = np.broadcast_to(np.asarray(spacing, dtype=float), 3)
+        if self.in_file.spacing is None:
+            raise VolumeError(
+                f"{self.what}: {self.in_file.doubt}, so spacing={spacing!r} can't be reached. "
+                "Repair the header, or leave spacing=None."
+            )
+        found = np.asarray(self.in_file.spacing)
+        shape = np.array(self.voxels.shape)
+        lengths = np.maximum(1, np.round(shape * found / wanted))
+        most = min(MAX_VOXELS, max(_MOST_GROWTH * float(shape.prod()), _ALWAYS_MADE))
+        if (bounded and lengths.prod() > most) or lengths.max() > MAX_VOXELS:
+            raise VolumeError(
+                f"{self.what} would have {lengths.prod():.3g} voxels at {wanted.tolist()} mm; at "
+                f"most {most:.3g} are made. It has {found.round(4).tolist()} mm now."
+            )
+        return tuple(lengths.astype(int).tolist())
+
+
+def open_volume(cell: Any, *, orientation: str | None, max_nan: float) -> OpenVolume:
+    """Check a volume cell, computing nothing yet.
+
+    Parameters
+    ----------
+    cell, orientation, max_nan : object
+        As for :func:`read_volume`.
+
+    Returns
+    -------
+    OpenVolume
+        Oriented.
+
+    Raises
+    ------
+    VolumeError, CellFileNotFoundError
+        As :func:`read_volume` does.
+    """
     if not isinstance(cell, str | os.PathLike):
-        return _Source(_as_array(cell), None, "this array")
+        what = "this array"
+        return OpenVolume(ScaledVoxels(_as_array(cell), what, max_nan=max_nan), None, what)
     path = _find(cell)
+    what = str(path)
     if path.suffix == ".npy":
-        return _Source(_as_volume(open_npy(path, VolumeError), str(path)), None, str(path))
+        stored = _as_volume(open_npy(path, VolumeError), what)
+        return OpenVolume(ScaledVoxels(stored, what, max_nan=max_nan), None, what)
     read = read_nifti(path, orientation)
-    return _Source(read.voxels, read.spacing, str(path))
+    scaled = ScaledVoxels(
+        read.voxels, what, slope=read.slope, intercept=read.intercept, max_nan=max_nan
+    )
+    return OpenVolume(scaled, read, what)
 
 
 def _find(cell: str | os.PathLike[str]) -> Path:
@@ -188,42 +273,3 @@ def _as_volume(array: np.ndarray, what: str) -> np.ndarray:
     if array.size > MAX_VOXELS:
         raise VolumeError(f"{what} has {array.size} voxels; at most {MAX_VOXELS} are read.")
     return array
-
-
-def _normalised(source: _Source, max_nan: float) -> np.ndarray:
-    """Copy the voxels, from 0 to 1; NaN become 0, infinities and too many NaN are refused."""
-    with np.errstate(over="ignore"):
-        voxels = np.array(source.voxels, dtype=np.float32)
-    low, high = np.fmin.reduce(voxels, axis=None), np.fmax.reduce(voxels, axis=None)
-    with np.errstate(over="ignore", invalid="ignore"):
-        span = high - low
-    if np.isinf(span):
-        raise VolumeError(f"{source.what} has infinite voxels, or a range beyond float32.")
-    absent = np.isnan(voxels)
-    share = float(absent.mean())
-    if share > max_nan or share == 1:
-        raise VolumeError(
-            f"{source.what}: {share:.2%} of its voxels are NaN, {max_nan:.2%} may be. Raise "
-            "max_nan if they are background, or count such a cell as missing."
-        )
-    voxels -= low
-    voxels /= span or np.float32(1)
-    if share:
-        voxels[absent] = 0.0
-    return voxels
-
-
-def _lengths(source: _Source, spacing: float | Sequence[float]) -> tuple[int, ...]:
-    """Length of each axis at a spacing."""
-    assert source.spacing is not None
-    wanted = np.broadcast_to(np.asarray(spacing, dtype=float), 3)
-    found = np.asarray(source.spacing)
-    if not (np.isfinite(found).all() and (found > 0).all()):
-        raise VolumeError(f"{source.what} states {found.tolist()} mm between voxels.")
-    lengths = np.maximum(1, np.round(np.array(source.voxels.shape) * found / wanted))
-    if lengths.prod() > MAX_VOXELS:
-        raise VolumeError(
-            f"{source.what} would have {lengths.prod():.3g} voxels at {wanted.tolist()} mm; at "
-            f"most {MAX_VOXELS} are made. It has {found.round(4).tolist()} mm now."
-        )
-    return tuple(lengths.astype(int).tolist())

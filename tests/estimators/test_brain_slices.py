@@ -52,7 +52,7 @@ def test_untrained_model_reads_what_the_encoder_makes_of_the_slices(tmp_path, ki
     network = model.set_params(adapter="none").fit(X, y)._network().network
     with torch.no_grad():
         read = network.read_out(torch.from_numpy(volumes / np.float32(255))).numpy()
-    expected = ImageEncoder(backbone, slices=5, **options).transform(list(volumes))
+    expected = ImageEncoder(backbone, slices=5, dtype="float32", **options).transform(list(volumes))
     np.testing.assert_allclose(read, expected, atol=2e-5)
 
 

@@ -27,7 +27,8 @@ def write(path, voxels=VOXELS, affine=None, **header):
 
 
 def scaled(voxels):
-    return (voxels - voxels.min()) / (voxels.max() - voxels.min())
+    exact = voxels.astype(np.float64)
+    return ((exact - exact.min()) / (exact.max() - exact.min())).astype(np.float32)
 
 
 # -- orientation --------------------------------------------------------------------------------
