@@ -12,7 +12,6 @@ import numpy as np
 from medfusion_sdk.estimators._content import content_codes
 from medfusion_sdk.estimators._group_folds import group_folds
 from medfusion_sdk.estimators._groups import LEAST_CONTENTS
-from medfusion_sdk.estimators._ridge_expert import both_answers
 from medfusion_sdk.estimators._unseen import minimise
 from medfusion_sdk.exceptions import ModalityError
 
@@ -36,8 +35,9 @@ class Calibration:
 
     Attributes
     ----------
-    temperature : ndarray of shape (1,) or (n_labels,)
-        Of all classes, or of each label; above one where the network is too sure of itself.
+    temperature : ndarray of shape () or (n_labels,)
+        Above one where the network is too sure of itself. One for all classes, or for all labels
+        that are learnt about, and 1 for the others.
     shift : ndarray of shape (n_outputs,)
         In logits: of classes, around zero; or of labels.
     """
@@ -53,8 +53,9 @@ class Calibration:
 
         The temperature T and the shifts b minimise the log loss of ``scores / T + b`` plus
         ``(ln T) ** 2 / 2``: a priori T lies within a factor of e, which keeps it finite where the
-        scores tell nothing, or everything. Platt (1999) for two classes and for labels; for more,
-        temperature scaling (Guo et al. 2017) with shifts (Alexandari et al. 2020).
+        scores tell nothing, or everything. Temperature scaling (Guo et al. 2017) with shifts
+        (Alexandari et al. 2020); for two classes Platt's (1999). Labels share a temperature: on
+        PTB-XL those of single labels differed by chance.
 
         Parameters
         ----------
@@ -73,14 +74,10 @@ class Calibration:
             Ready to use.
         """
         if codes.ndim == 1:
-            temperature, shift = _fit_classes(scores, codes, weight)
-            return cls(np.array([temperature]), shift)
-        temperatures, shifts = np.ones(codes.shape[1]), np.zeros(codes.shape[1])
-        for label in np.flatnonzero(known):
-            answers = both_answers(scores[:, :, label])
-            own, shift = _fit_classes(answers, codes[:, label].astype(int), weight)
-            temperatures[label], shifts[label] = own, shift[1] - shift[0]
-        return cls(temperatures, shifts)
+            return cls(*_fit(scores, codes, weight))
+        temperature, shift = np.ones(codes.shape[1]), np.zeros(codes.shape[1])
+        temperature[known], shift[known] = _fit(scores[:, :, known], codes[:, known], weight)
+        return cls(temperature, shift)
 
     def scale(self, scores: np.ndarray) -> np.ndarray:
         """Divide what sums to scores.
@@ -208,20 +205,26 @@ def _enough(table: TrainingTable, rows: np.ndarray, wanted: np.ndarray) -> bool:
     )
 
 
-def _fit_classes(
+def _fit(
     scores: np.ndarray, codes: np.ndarray, weight: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Temperature and shifts (C,) of class scores (n, S, C)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Temperature () and shifts (C,) of scores (n, S, C) of classes (n,), or of labels (n, C)."""
     import torch
 
-    inputs = torch.from_numpy(scores)
-    target, mass = torch.from_numpy(codes), torch.from_numpy(weight)
+    inputs, target, mass = (torch.from_numpy(part) for part in (scores, codes, weight))
+
+    def likelihood(logits: Tensor) -> Tensor:
+        """Logarithm of each row's, up to a constant."""
+        if codes.ndim == 1:
+            averaged = logits.log_softmax(dim=2).logsumexp(dim=1)
+            return averaged.gather(1, target[:, None])[:, 0]
+        right = torch.where(target[:, None] > 0.5, logits, -logits)
+        return torch.nn.functional.logsigmoid(right).logsumexp(dim=1).sum(dim=1)
 
     def penalised(trial: Tensor) -> Tensor:
         logits = inputs * (-trial[0]).exp() + trial[1:]
-        averaged = logits.log_softmax(dim=2).logsumexp(dim=1)
-        loss = -mass @ averaged.gather(1, target[:, None])[:, 0]
-        return loss + trial[0].square() / 2
+        return trial[0].square() / 2 - mass @ likelihood(logits)
 
     found = minimise(penalised, np.zeros(1 + scores.shape[2]), tol=1e-14)
-    return float(np.exp(found[0])), found[1:] - found[1:].mean()
+    shift = found[1:] - (found[1:].mean() if codes.ndim == 1 else 0.0)
+    return np.exp(found[0]), shift

@@ -71,20 +71,25 @@ def test_temperature_and_shifts_are_those_that_another_optimiser_finds(scores):
 
     found = minimize(loss, [1.0, 0, 0, 0], method="Nelder-Mead", options={"maxiter": 9000}).x
     learnt = Calibration.fit(values, y, weight, np.ones(3, dtype=bool))
-    np.testing.assert_allclose(learnt.temperature, found[:1], rtol=1e-3)
+    np.testing.assert_allclose(learnt.temperature, found[0], rtol=1e-3)
     np.testing.assert_allclose(learnt.shift, found[1:] - found[1:].mean(), atol=2e-3)
-    assert 2.5 < learnt.temperature[0] < 4
+    assert 2.5 < learnt.temperature < 4
 
 
-def test_labels_are_calibrated_each_by_itself_as_by_logistic_regression(scores):
+def test_labels_share_a_temperature_and_have_a_shift_each(scores):
     values, y, weight = scores
     labels = (y[:, None] == [0, 1, 2]).astype(float)
     learnt = Calibration.fit(values, labels, weight, np.array([True, False, True]))
-    for label in (0, 2):
-        plain = LogisticRegression(C=1e9, tol=1e-8)
-        plain.fit(values[:, 0, [label]], labels[:, label], sample_weight=weight)
-        np.testing.assert_allclose(1 / learnt.temperature[label], plain.coef_[0, 0], rtol=0.03)
-        np.testing.assert_allclose(learnt.shift[label], plain.intercept_[0], atol=0.03)
+    # One logistic regression on both labels' rows, with an intercept for each.
+    z = np.concatenate([values[:, 0, 0], values[:, 0, 2]])
+    first = np.repeat([1.0, 0.0], len(y))
+    plain = LogisticRegression(C=1e9, tol=1e-10, fit_intercept=False, max_iter=1000).fit(
+        np.column_stack([z, first, 1 - first]),
+        np.concatenate([labels[:, 0], labels[:, 2]]),
+        sample_weight=np.tile(weight, 2),
+    )
+    np.testing.assert_allclose(1 / learnt.temperature[[0, 2]], plain.coef_[0, 0], rtol=0.03)
+    np.testing.assert_allclose(learnt.shift[[0, 2]], plain.coef_[0, 1:], atol=0.03)
     assert (learnt.temperature[1], learnt.shift[1]) == (1.0, 0.0)
 
 
@@ -111,8 +116,8 @@ def test_scores_that_tell_all_or_mislead_get_a_finite_positive_temperature(sign)
     y = np.arange(60) % 2
     values = sign * np.stack([-(y - 0.5), y - 0.5], axis=1)[:, None]
     learnt = Calibration.fit(values, y, np.ones(60), np.ones(2, dtype=bool))
-    assert 0 < learnt.temperature[0] < 1000
-    assert (learnt.temperature[0] < 1) == (sign > 0)
+    assert 0 < learnt.temperature < 1000
+    assert (learnt.temperature < 1) == (sign > 0)
 
 
 def test_a_row_of_weight_two_is_two_rows(scores):
@@ -183,7 +188,7 @@ def test_rows_of_a_group_are_left_out_together():
     model = SmallMultimodalClassifier(random_state=0)
     known = clone(model).fit(X, y, groups=patient).calibration_
     unknown = clone(model).fit(X, y).calibration_
-    assert known.temperature[0] > 2 > unknown.temperature[0]
+    assert known.temperature > 2 > unknown.temperature
 
 
 # -- what it is applied to
