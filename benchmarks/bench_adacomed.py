@@ -74,11 +74,13 @@ class PretrainedOnce(SmallMultimodalClassifier):
 
     _fits: ClassVar[dict[Any, dict[str, Any]]] = {}
 
-    def fit(self, X: pd.DataFrame, y: Any, sample_weight: Any = None) -> PretrainedOnce:
+    def fit(
+        self, X: pd.DataFrame, y: Any, sample_weight: Any = None, groups: Any = None
+    ) -> PretrainedOnce:
         """Fit, or take over what was found on the same rows with the same parameters."""
         key = (tuple(X.index), repr(sorted(self.get_params().items())))
         if key not in self._fits:
-            super().fit(X, y, sample_weight)
+            super().fit(X, y, sample_weight, groups)
             self._fits[key] = dict(self.__dict__)
         self.__dict__.update(self._fits[key])
         return self

@@ -48,7 +48,7 @@ print(f"{len(train)} windows to learn from, {len(test)} of other stays")
 # The network learns the change from the window's mean: the level is known already. An expert of
 # trees would be fitted in folds that don't know which windows belong together, so it is left out.
 model = AMFNRegressor(expert=False, ensemble_size=2, max_epochs=10, random_state=0)
-model.fit(windows.iloc[train], (following - mean).iloc[train])
+model.fit(windows.iloc[train], (following - mean).iloc[train], groups=stays.iloc[train])
 change, spread = model.predict(windows.iloc[test], return_std=True)
 forecast = {
     "last value": last.iloc[test],

@@ -21,7 +21,8 @@ ptbxl = load_ptbxl()
 X, y, patients = ptbxl.data[["ecg", "report"]], ptbxl.target["NORM"], ptbxl.groups
 X, y, patients = X[:200], y[:200], patients[:200]
 train, test = next(StratifiedGroupKFold(3).split(X, y, patients))
-model = DualAdapterClassifier(random_state=0).fit(X.iloc[train], y.iloc[train])
+model = DualAdapterClassifier(random_state=0)
+model.fit(X.iloc[train], y.iloc[train], groups=patients.iloc[train])
 normal = model.predict_proba(X.iloc[test])[:, 1]
 print(
     "normal or not, AUROC on other patients:",

@@ -94,7 +94,7 @@ search = GridSearchCV(
     cv=folds,
     n_jobs=2,
 )
-search.fit(X, y, groups=patients)
+search.fit(X, y, groups=patients, fuse__groups=patients)
 after = cache.stats()
 encoded = after.misses - before.misses
 print(f"grid search: {len(STRATEGIES)} strategies x 5 folds, {time.perf_counter() - started:.0f} s")

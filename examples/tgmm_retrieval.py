@@ -33,7 +33,7 @@ model = make_pipeline(
     ),
     TGMMRetriever(random_state=0),
 )
-model.fit(X.iloc[train])
+model.fit(X.iloc[train], tgmmretriever__groups=patients.iloc[train])
 
 # %%
 # Fitting needs no labels: that an ECG and a report belong together is all there is to learn from.

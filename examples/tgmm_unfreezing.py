@@ -34,7 +34,8 @@ for tuning in ("frozen", 1, "lora"):
         expert=False,
         random_state=0,
     )
-    scores[str(tuning)] = model.fit(X.iloc[train], y.iloc[train]).predict_proba(X.iloc[test])
+    model.fit(X.iloc[train], y.iloc[train], groups=patients.iloc[train])
+    scores[str(tuning)] = model.predict_proba(X.iloc[test])
     learnt[str(tuning)] = sum(
         weights.size for name, weights in model.state_.items() if name.startswith("encoders.")
     )

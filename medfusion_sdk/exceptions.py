@@ -22,6 +22,7 @@ __all__ = [
     "DeviceError",
     "EncoderWarning",
     "GateCollapseWarning",
+    "GroupsWarning",
     "ImageError",
     "MedFusionError",
     "MedFusionWarning",
@@ -30,6 +31,7 @@ __all__ = [
     "ModalityWarning",
     "ModelExistsError",
     "ParameterError",
+    "RandomWeightsWarning",
     "SignalError",
     "TrainingError",
     "TrainingWarning",
@@ -180,7 +182,11 @@ class MedFusionWarning(UserWarning):
 
 
 class EncoderWarning(MedFusionWarning):
-    """Cells became missing, or an encoder changed its setting to get through."""
+    """Cells became missing or were read in part, or an encoder changed its setting."""
+
+
+class RandomWeightsWarning(MedFusionWarning):
+    """A network with random weights stands where a pretrained one belongs."""
 
 
 class ModalityWarning(MedFusionWarning):
@@ -193,3 +199,7 @@ class TrainingWarning(MedFusionWarning):
 
 class GateCollapseWarning(TrainingWarning):
     """A fusion's gates have come to trust one modality alone."""
+
+
+class GroupsWarning(MedFusionWarning):
+    """Rows look as if they belonged together, as a patient's do, and no groups were given."""

@@ -133,3 +133,73 @@ _TOKENIZERS = {
         folder, ("<s>", "<pad>", "</s>", "<unk>", "<mask>"), tokenizer_class="RobertaTokenizer"
     ),
 }
+
+
+# Under whichever of these names a kind of model has it: 32 wide, two layers, 66 positions.
+_SMALL = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "emb_dim", "embedding_size"), 32),
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "n_layer", "num_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_heads", "n_head", "num_heads"), 4),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "d_inner", "d_ff", "hidden_dim"), 48),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 66),
+    **dict.fromkeys(("head_dim", "d_kv"), 8),
+    "vocab_size": 32,
+    "num_key_value_heads": 2,
+    "word_embed_proj_dim": 16,
+    "attention_window": [8, 8],
+    "attention_types": [[["global", "local"], 1]],
+}
+_OWN = {
+    "mobilebert": {"num_attention_heads": 4, "true_hidden_size": 32, "intra_bottleneck_size": 32},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 16,
+    },
+    # Padding is an id that no text has.
+    "xlm": {"pad_token_id": 31, "pad_index": 31, "n_words": 32},
+}
+
+
+def write_family(folder: Path, kind: str, **own) -> Path:
+    """Write a small random model of a kind that transformers knows, with a tokenizer of words."""
+    import transformers as hf
+
+    usual = hf.AutoConfig.for_model(kind)
+    sizes = {name: size for name, size in _SMALL.items() if hasattr(usual, name)}
+    for name in {"xlm": ["vocab_size"], "xlnet": ["max_position_embeddings"]}.get(kind, []):
+        del sizes[name]
+    config = hf.AutoConfig.for_model(kind, **(sizes | _OWN.get(kind, {}) | own))
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if (getattr(config, name, None) or 0) >= 32:
+            setattr(config, name, 0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        model = hf.AutoModel.from_config(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+    model.save_pretrained(folder)
+    _write_word_frame(folder)
+    return folder
+
+
+def _write_word_frame(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    edit_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="PreTrainedTokenizerFast",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
@@ -114,9 +113,10 @@ def _opened_safetensors(path: Path) -> Iterator[Any]:
 def _unzip(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file makes it raise anything
         raise WeightsError(
-            f"{path} can't be read as tensors alone, and nothing else is ever unpickled: {error}"
+            f"{path} can't be read as tensors alone, and nothing else is ever unpickled: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 import torch
 
+from medfusion_sdk.backbones.threads import threads_here
 from medfusion_sdk.exceptions import DeviceError
 
-__all__ = ["is_out_of_memory", "limit_threads", "resolve_device"]
+__all__ = ["allowed_threads", "is_out_of_memory", "limit_threads", "resolve_device"]
 
 # Allocation failures that reach Python as a plain RuntimeError: the CPU allocator's, cuBLAS's
 # and cuDNN's, the driver's own, and Metal's.
@@ -114,16 +115,26 @@ def limit_threads() -> Iterator[int]:
     ...     threads == torch.get_num_threads()
     True
     """
-    before = torch.get_num_threads()
-    share = _worker_share()
-    if share is None or share >= before:
-        yield before
-        return
-    torch.set_num_threads(share)
-    try:
+    share = allowed_threads()
+    with threads_here(share):
         yield share
-    finally:
-        torch.set_num_threads(before)
+
+
+def allowed_threads() -> int:
+    """Tell how many threads torch may use here.
+
+    Returns
+    -------
+    int
+        As many as it does, or a worker's share of the machine where that is less.
+
+    Examples
+    --------
+    >>> allowed_threads() <= torch.get_num_threads()
+    True
+    """
+    share = _worker_share()
+    return torch.get_num_threads() if share is None else min(share, torch.get_num_threads())
 
 
 def _worker_share() -> int | None:

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from medfusion_sdk.backbones.pool import FrozenModule
 from medfusion_sdk.backbones.text import TextBackbone
+from medfusion_sdk.backbones.text_source import position_bound
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["LanguageModel", "Segment"]
@@ -104,7 +105,7 @@ class LanguageModel:
         self.width = int(config.hidden_size)
         self.head_width = int(getattr(config, "head_dim", None) or self.width // self.n_heads)
         self.causal = self.family.causal
-        self.window = int(getattr(config, "max_position_embeddings", 0)) or 2**31
+        self.window = position_bound(config.to_dict())
 
     @property
     def device(self) -> torch.device:

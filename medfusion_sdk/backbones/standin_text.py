@@ -66,22 +66,19 @@ class HashingTokenizer:
 
     Examples
     --------
-    >>> HashingTokenizer().encode("Sinus rhythm.", 256) == HashingTokenizer().encode(
-    ...     "sinus   RHYTHM .", 256)
+    >>> HashingTokenizer().encode("Sinus rhythm.") == HashingTokenizer().encode("sinus   RHYTHM .")
     True
     """
 
     pad_token_id = _PAD
 
-    def encode(self, text: str, max_length: int) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Turn a text into token ids between a start and an end token.
 
         Parameters
         ----------
         text : str
             Any text.
-        max_length : int
-            Most tokens, start and end included; the head of the text is kept.
 
         Returns
         -------
@@ -92,26 +89,23 @@ class HashingTokenizer:
         ids = {_FIRST: _START, _LAST: _END}
         return [
             ids.get(token, _RESERVED + zlib.crc32(token.encode()) % buckets)
-            for token in self.tokens(text, max_length)
+            for token in self.tokens(text)
         ]
 
-    def tokens(self, text: str, max_length: int) -> list[str]:
+    def tokens(self, text: str) -> list[str]:
         """Cut a text into its tokens.
 
         Parameters
         ----------
         text : str
             Any text.
-        max_length : int
-            Most tokens, start and end included.
 
         Returns
         -------
         list of str
             One per id of :meth:`encode`.
         """
-        words = re.findall(r"\w+|[^\w\s]", text.lower())[: max(0, max_length - 2)]
-        return [_FIRST, *words, _LAST][:max_length]
+        return [_FIRST, *re.findall(r"\w+|[^\w\s]", text.lower()), _LAST]
 
 
 def build_standin() -> torch.nn.Module:

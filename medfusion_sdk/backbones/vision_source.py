@@ -16,6 +16,7 @@ from medfusion_sdk.backbones.weights import (
     find_folder,
     fingerprint_files,
     read_json,
+    told_of,
     weight_files,
 )
 from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
@@ -99,19 +100,20 @@ def find_vision_source(
             f"backbone={str(backbone)!r}: no config.json in {folder.absolute()}. It has to be a "
             f"model folder in the Hugging Face layout: config.json, {SETTINGS_FILE} and weights."
         )
-    config = read_json(folder / "config.json")
-    tower = config.get("vision_config") or config
-    files = [folder / "config.json", folder / SETTINGS_FILE, *weight_files(folder)]
-    pixels = read_pixel_settings(folder)
-    return VisionSource(
-        name=str(backbone),
-        folder=folder,
-        fingerprint=fingerprint_files(files),
-        width=_width(tower, folder),
-        patch=tower["patch_size"] if isinstance(tower.get("patch_size"), int) else None,
-        pixels=pixels,
-        pooling="pooler" if config.get("model_type") in _POOLED else "auto",
-    )
+    with told_of(folder):
+        config = read_json(folder / "config.json")
+        tower = config.get("vision_config") or config
+        files = [folder / "config.json", folder / SETTINGS_FILE, *weight_files(folder)]
+        pixels = read_pixel_settings(folder)
+        return VisionSource(
+            name=str(backbone),
+            folder=folder,
+            fingerprint=fingerprint_files(files),
+            width=_width(tower, folder),
+            patch=tower["patch_size"] if isinstance(tower.get("patch_size"), int) else None,
+            pixels=pixels,
+            pooling="pooler" if config.get("model_type") in _POOLED else "auto",
+        )
 
 
 def _width(tower: dict[str, Any], folder: Path) -> int:

@@ -14,6 +14,7 @@ from medfusion_sdk.backbones.weights import (
     find_folder,
     fingerprint_files,
     read_json,
+    told_of,
     weight_files,
 )
 from medfusion_sdk.exceptions import ParameterError, WeightsError, WeightsNotFoundError
@@ -131,16 +132,17 @@ def find_volume_source(
     from medfusion_sdk.backbones.checkpoints import tensor_shapes
 
     files, config = _find_files(backbone, revision, allow_download)
-    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
-    prefix = _find_prefix(files[0], shapes)
-    settings = _PUBLISHED | (read_json(config) if config.is_file() else {})
-    return VolumeSource(
-        str(backbone),
-        tuple(files),
-        prefix,
-        fingerprint_volume_files(files),
-        _read_shape(files[0], shapes, prefix, settings),
-    )
+    with told_of(files[0]):
+        shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+        prefix = _find_prefix(files[0], shapes)
+        settings = _PUBLISHED | (read_json(config) if config.is_file() else {})
+        return VolumeSource(
+            str(backbone),
+            tuple(files),
+            prefix,
+            fingerprint_volume_files(files),
+            _read_shape(files[0], shapes, prefix, settings),
+        )
 
 
 def fingerprint_volume_files(files: Sequence[Path]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from medfusion_sdk.exceptions import WeightsError, WeightsNotFoundError
+from medfusion_sdk.exceptions import MedFusionError, WeightsError, WeightsNotFoundError
 from medfusion_sdk.readers.file_memo import file_sha256
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "installed_folder",
     "read_json",
     "require_unchanged",
+    "told_of",
     "weight_files",
 ]
 
@@ -167,7 +168,10 @@ def weight_files(folder: Path) -> list[Path]:
             continue
         if not name.endswith(".index.json"):
             return [path]
-        shards = sorted(set(read_json(path).get("weight_map", {}).values()))
+        listed = read_json(path).get("weight_map", {})
+        if not (isinstance(listed, dict) and all(isinstance(s, str) for s in listed.values())):
+            raise WeightsError(f"{path}: expected a file name for each tensor in its weight_map.")
+        shards = sorted(set(listed.values()))
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing or not shards:
             raise WeightsNotFoundError(
@@ -203,13 +207,43 @@ def read_json(path: Path, kind: type = dict) -> Any:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise WeightsError(f"{path} isn't readable as JSON: {error}") from error
     if not isinstance(content, kind):
         raise WeightsError(
             f"{path}: expected a JSON {kind.__name__}, found a {type(content).__name__}."
         )
     return content
+
+
+@contextmanager
+def told_of(folder: Path) -> Iterator[None]:
+    """Name the folder where its descriptions hold values of other kinds than they should.
+
+    Parameters
+    ----------
+    folder : Path
+        A model folder.
+
+    Yields
+    ------
+    None
+        While its files are read.
+
+    Raises
+    ------
+    WeightsError
+        In place of what values of a wrong kind raise.
+    """
+    try:
+        yield
+    except MedFusionError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError) as error:
+        raise WeightsError(
+            f"{folder}: its configuration isn't one of a model that can be read "
+            f"({type(error).__name__}: {error}). Copy the whole folder from where it was published."
+        ) from error
 
 
 def check_sha256(path: Path, expected: str) -> None:

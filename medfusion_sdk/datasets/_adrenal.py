@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -125,9 +124,9 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, tuple[np.ndarray, np.n
                 images, labels = archive[f"{part}_images"], archive[f"{part}_labels"].ravel()
                 images.flags.writeable = False
                 parts[part] = images, labels.astype(np.int64)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as cause:
-        if isinstance(cause, DataFileNotFoundError):
-            raise
+    except DataFileNotFoundError:
+        raise
+    except Exception as cause:  # zip, zlib and numpy raise their own
         raise DataError(f"{path} can't be read: {type(cause).__name__}: {cause}.") from cause
     for part, (images, labels) in parts.items():
         fits = images.ndim == 4 and len(images) == len(labels) and images.dtype == np.uint8

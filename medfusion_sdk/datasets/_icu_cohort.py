@@ -10,7 +10,9 @@ from scipy.special import expit, logit
 from sklearn.utils import Bunch
 
 from medfusion_sdk.exceptions import ParameterError
-from medfusion_sdk.readers.events import grid_events
+from medfusion_sdk.readers._event_intake import EventColumns
+from medfusion_sdk.readers._event_plan import make_plan
+from medfusion_sdk.readers.events import put_on_grid
 
 __all__ = ["make_icu_cohort"]
 
@@ -125,9 +127,10 @@ def make_icu_cohort(
     events = pd.concat(parts).sort_values(["record_id", "minute"], kind="stable", ignore_index=True)
     channels = {name: list(members) for name, members in _GROUPS.items()}
     index = pd.RangeIndex(n_stays, name="record_id")
-    data, report = grid_events(
-        events, channels, step=60, length=48, statics={"Age": "age", "Gender": "sex"}, ids=index
-    )
+    # Few stays may lack a parameter.
+    plan = make_plan(channels, {"Age": "age", "Gender": "sex"}, None, "mean", 60, 48)
+    columns = EventColumns("record_id", "minute", "parameter", "value")
+    data, report, _ = put_on_grid(events, plan, columns, index)
     days = np.exp(2 + 0.2 * severity.sum(axis=1) + 0.3 * rng.standard_normal(n_stays))
     outcomes = pd.DataFrame({"in_hospital_death": died, "length_of_stay": days}, index=index)
     return Bunch(

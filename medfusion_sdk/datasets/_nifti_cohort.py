@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -129,7 +130,12 @@ def _parse(name: str) -> tuple[str, dict[str, str]] | None:
 def _with_participants(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not path.is_file():
         return table
-    people = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype={"participant_id": str})
+    # BIDS has one word for what is missing; NA may well be a person or a site.
+    options: Any = {"keep_default_na": False, "na_values": ["n/a", ""]}
+    try:
+        people = pd.read_csv(path, sep="\t", dtype={"participant_id": str}, **options)
+    except (ValueError, OSError) as cause:
+        raise DataError(f"{path} is not a readable table: {cause}") from cause
     if "participant_id" not in people or people["participant_id"].duplicated().any():
         raise DataError(f"{path} needs a column participant_id with each person once.")
     subject = people.pop("participant_id").str.removeprefix("sub-")

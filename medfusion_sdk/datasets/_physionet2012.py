@@ -14,7 +14,9 @@ from sklearn.utils import Bunch
 from medfusion_sdk.datasets._bundled import bundled
 from medfusion_sdk.datasets._physionet2012_files import find_sets, read_events, read_outcomes
 from medfusion_sdk.exceptions import ParameterError
-from medfusion_sdk.readers.events import grid_events
+from medfusion_sdk.readers._event_intake import EventColumns
+from medfusion_sdk.readers._event_plan import make_plan
+from medfusion_sdk.readers.events import put_on_grid
 
 __all__ = ["load_physionet2012"]
 
@@ -171,15 +173,12 @@ def load_physionet2012(
     found = find_sets(Path(data_home), sets)
     by_set = pd.concat({files.letter: read_outcomes(files.outcomes) for files in found})
     outcomes = by_set.droplevel(0)
-    table, report = grid_events(
+    # Some records alone may lack a parameter.
+    table, report, _ = put_on_grid(
         pd.concat([read_events(files.events) for files in found], ignore_index=True),
-        GROUPS,
-        step=step,
-        length=length,
-        statics=_STATICS,
-        limits=_LIMITS,
-        aggregate={"Urine": "sum"},
-        ids=outcomes.index,
+        make_plan(GROUPS, _STATICS, _LIMITS, {"Urine": "sum"}, step, length),
+        EventColumns("record_id", "minute", "parameter", "value"),
+        outcomes.index,
     )
     empty = table.isna().all(axis=1)
     untold = outcomes[target].isna() & ~empty

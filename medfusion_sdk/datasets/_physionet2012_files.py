@@ -66,13 +66,17 @@ def _outcomes(home: Path, letter: str) -> Path:
 def read_outcomes(path: Path) -> pd.DataFrame:
     """Read the outcomes of a set, indexed by record; -1 is unknown."""
     try:
-        table = pd.read_csv(path)
-    except ValueError as cause:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (ValueError, OSError) as cause:
         raise DataError(f"{path} is not a readable table: {cause}") from cause
     if absent := [name for name in _OUTCOMES if name not in table]:
         raise DataError(f"{path} has no column {absent}; found {list(table.columns)}.")
     table = table[list(_OUTCOMES)].rename(columns=_OUTCOMES).set_index("record_id")
-    return table.astype(np.float64).mask(table < 0)
+    try:
+        table = table.astype(np.float64)
+    except (TypeError, ValueError) as cause:
+        raise DataError(f"{path} has an outcome that is no number: {cause}.") from cause
+    return table.mask(table < 0)
 
 
 def read_events(place: Path) -> pd.DataFrame:

@@ -135,7 +135,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise MissingDependencyError(
             f"reading {path} needs pyarrow: pip install 'medfusion-sdk[parquet]'."
         ) from cause
-    except (ValueError, OSError) as cause:
+    except Exception as cause:  # pyarrow and pandas raise anything for a damaged file
         raise DataError(f"{path} is not a readable Parquet file: {cause}") from cause
     if absent := [name for name in _OTHERS if name not in table]:
         raise DataError(f"{path} has no columns {absent}.")

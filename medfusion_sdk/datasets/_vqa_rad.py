@@ -134,7 +134,7 @@ def _read_questions(home: Path) -> pd.DataFrame:
             if path.suffix == ".csv"
             else pd.DataFrame(json.loads(path.read_text(encoding="utf-8")), dtype=str)
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DataError(f"{path} is not a readable table: {error}") from error
     table = table.rename(columns=_PUBLISHED)
     if absent := [name for name in _COLUMNS if name not in table]:

@@ -170,6 +170,10 @@ class CacheFile:
             advice = [text for code, text in _ADVICE.items() if name.startswith(code)]
             said = advice[0] if advice else f"{error}; delete it if this happens again"
             raise CacheError(f"embedding cache {self.path}: {said}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            # A damaged row holds something of another type than its column.
+            said = _ADVICE["SQLITE_CORRUPT"]
+            raise CacheError(f"embedding cache {self.path}: {said}") from error
         except OSError as error:
             raise CacheError(
                 f"embedding cache folder {self.folder} can't be used ({error.strerror}); "

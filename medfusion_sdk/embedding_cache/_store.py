@@ -156,7 +156,7 @@ class CacheStore:
         """Return the counters."""
         with self.file.reading() as database:
             row = database.execute("SELECT hits, misses, items, bytes FROM totals").fetchone()
-        return CacheStats(*row)
+            return CacheStats(*row)  # in here, where a damaged row is told of
 
     def reset_counts(self) -> None:
         """Count hits and misses from zero again."""

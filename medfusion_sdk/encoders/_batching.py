@@ -6,7 +6,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,13 +15,17 @@ from medfusion_sdk.exceptions import EncoderWarning
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["compute_batches", "one_thread_each", "plan_batches"]
+__all__ = ["compute_batches", "plan_batches"]
 
 Result = TypeVar("Result")
 
 
 def plan_batches(
-    sizes: Sequence[int], *, budget: int | None = None, max_items: int | None = None
+    sizes: Sequence[int],
+    *,
+    budget: int | None = None,
+    max_items: int | None = None,
+    equal: bool = False,
 ) -> list[list[int]]:
     """Put items of like size together, the largest first.
 
@@ -37,6 +40,8 @@ def plan_batches(
         the budget is a batch of its own.
     max_items : int, optional
         Most items in a batch.
+    equal : bool, default=False
+        Whether the items of a batch have to be of one size.
 
     Returns
     -------
@@ -52,8 +57,10 @@ def plan_batches(
     largest = 0
     for item in np.argsort(-np.asarray(sizes, dtype=np.int64), kind="stable").tolist():
         batch = batches[-1] if batches else []
-        full = (max_items is not None and len(batch) >= max_items) or (
-            budget is not None and (len(batch) + 1) * largest > budget
+        full = (
+            (max_items is not None and len(batch) >= max_items)
+            or (budget is not None and (len(batch) + 1) * largest > budget)
+            or (equal and sizes[item] != largest)
         )
         if not batch or full:
             batches.append([item])
@@ -68,7 +75,7 @@ def compute_batches(
     compute: Callable[[list[int]], Result],
     *,
     sizes: Sequence[int],
-    workers: int = 1,
+    device: torch.device | None = None,
 ) -> Iterator[tuple[list[int], Result]]:
     """Compute batches in threads of their own, halving those that memory doesn't hold.
 
@@ -82,8 +89,8 @@ def compute_batches(
         Takes the positions of one batch.
     sizes : sequence of int
         As given to :func:`plan_batches`.
-    workers : int, default=1
-        Batches computed at a time.
+    device : torch.device, optional
+        Where they are computed. On a CPU several are at a time, each on one thread.
 
     Yields
     ------
@@ -97,9 +104,14 @@ def compute_batches(
     EncoderWarning
         Once, if a batch had to be halved.
     """
+    from medfusion_sdk.backbones.threads import set_threads_here
+
     queue = _Queue(batches, sizes)
+    workers, threads = _workers(len(batches), device)
     running: dict[Future[Result], list[int]] = {}
-    with ThreadPoolExecutor(workers, thread_name_prefix="medfusion-batch") as pool:
+    with ThreadPoolExecutor(
+        workers, "medfusion-batch", initializer=set_threads_here, initargs=(threads,)
+    ) as pool:
         while queue.waiting or running:
             # One more than are computed, so that no worker waits for the caller.
             while queue.waiting and len(running) <= workers:
@@ -154,35 +166,15 @@ class _Queue:
         self.waiting += [batch[middle:], batch[:middle]]
 
 
-@contextmanager
-def one_thread_each(n_batches: int, device: torch.device) -> Iterator[int]:
-    """Turn torch's threads within one batch into as many batches side by side.
+def _workers(n_batches: int, device: torch.device | None) -> tuple[int, int]:
+    """How many batches to compute at a time, and on how many of torch's threads each.
 
     On a CPU the threads of one small batch wait for each other after every layer, the more so
-    on a busy machine; whole batches don't wait.
-
-    Parameters
-    ----------
-    n_batches : int
-        Where there are fewer batches than threads, nothing changes.
-    device : torch.device
-        Where they are computed; nothing changes unless it is a CPU.
-
-    Yields
-    ------
-    int
-        How many batches to compute at a time.
+    on a busy machine; whole batches don't wait. Of few batches each has all threads in turn.
     """
-    import torch
+    from medfusion_sdk.backbones.devices import allowed_threads
 
-    from medfusion_sdk.backbones.devices import limit_threads
-
-    with limit_threads() as threads:
-        if device.type != "cpu" or n_batches < threads:
-            yield 1
-            return
-        torch.set_num_threads(1)
-        try:
-            yield threads
-        finally:
-            torch.set_num_threads(threads)
+    threads = allowed_threads()
+    if device is None or device.type != "cpu" or n_batches < threads:
+        return 1, threads
+    return threads, 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
+from medfusion_sdk.encoders._batching import compute_batches, plan_batches
 from medfusion_sdk.exceptions import CellError
 
 if TYPE_CHECKING:
@@ -70,14 +70,11 @@ def encode_cells(
 
     sizes = [1] * len(cells)
     batches = plan_batches(sizes, max_items=size)
-    with one_thread_each(len(batches), device) as workers:
-        for _, (good, vectors, bad) in compute_batches(
-            batches, compute, sizes=sizes, workers=workers
-        ):
-            for position, error in bad.items():
-                run.bad(position, error)
-            if vectors is not None:
-                yield good, vectors
+    for _, (good, vectors, bad) in compute_batches(batches, compute, sizes=sizes, device=device):
+        for position, error in bad.items():
+            run.bad(position, error)
+        if vectors is not None:
+            yield good, vectors
 
 
 def read_first(cells: Sequence[Any], read: Callable[[Any], Item], n: int) -> list[Item]:

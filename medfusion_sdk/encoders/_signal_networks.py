@@ -205,6 +205,7 @@ class _StMem(SignalNetwork):
             resampling="fourier",
             shortest=CROP,
             standardised=False,
+            is_ecg=True,
         )
 
     def configuration(self) -> dict[str, Any]:

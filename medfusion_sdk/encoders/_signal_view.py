@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medfusion_sdk.exceptions import SignalError
+from medfusion_sdk.exceptions import MissingDependencyError, SignalError
+from medfusion_sdk.readers.beat_rate import implausible_rate
 from medfusion_sdk.readers.beats import find_r_peaks, median_beat, rhythm
 from medfusion_sdk.readers.signal import read_signal
 
@@ -22,7 +26,8 @@ class SignalView:
     """How cells are read and what is shown of them; fields as :class:`SignalEncoder` has them.
 
     ``source_leads`` and ``resampling`` are those of :func:`read_signal`. ``expected`` is the shape
-    that a signal must have once it is cut to the view, and ``shortest`` the least of its samples.
+    that a signal must have once it is cut to the view, and ``shortest`` the least of its samples;
+    ``is_ecg`` says that signals are ECGs even where the view doesn't look for beats.
     """
 
     view: str
@@ -36,6 +41,7 @@ class SignalView:
     standardised: bool
     source_leads: Sequence[str] | None = None
     resampling: str = "polyphase"
+    is_ecg: bool = False
 
     def read(self, cell: Any) -> np.ndarray:
         """Read a cell as ``(channels, time)``."""
@@ -50,13 +56,34 @@ class SignalView:
             resampling=self.resampling,
         )
 
+    def peaks(self, signal: np.ndarray) -> np.ndarray | None:
+        """R peaks, (n,), of what is taken for an ECG; None where the view doesn't ask for them."""
+        if self.view == "full" or self.fs is None:
+            return None
+        return find_r_peaks(signal, self.fs)
+
+    def doubt(self, cell: Any, signal: np.ndarray, peaks: np.ndarray | None) -> str | None:
+        """What speaks against the rate that an ECG without one is taken to have, or None."""
+        told = isinstance(cell, str | os.PathLike) and not _is_npy(cell)
+        if self.fs is None or self.source_fs is not None or told:
+            return None
+        if peaks is None and self.is_ecg:
+            with suppress(MissingDependencyError):  # ST-MEM itself does without the detector
+                peaks = find_r_peaks(signal, self.fs)
+        if peaks is None:
+            return None
+        rate = implausible_rate(signal, self.fs, peaks)
+        return None if rate is None else f"{rate:.0f} beats a minute"
+
     def shape(self, signal: np.ndarray) -> tuple[int, int]:
         """Shape of what the network will see of a signal."""
         if self.view == "full" or self.fs is None:
             return signal.shape[0], signal.shape[1]
         return signal.shape[0], sum(_window(self.fs))
 
-    def look(self, signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look(
+        self, signal: np.ndarray, peaks: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return what the network sees, and the numbers that go beside its features."""
         from medfusion_sdk.backbones.minirocket import standardise
 
@@ -70,9 +97,17 @@ class SignalView:
         if self.view == "full" or self.fs is None:
             seen = standardise(signal) if self.standardised else signal
             return seen, np.empty(0, dtype=np.float32)
-        peaks = find_r_peaks(signal, self.fs)
+        peaks = find_r_peaks(signal, self.fs) if peaks is None else peaks
         beat, n_beats = median_beat(signal, peaks, *_window(self.fs))
         return standardise(beat), rhythm(peaks, n_beats, self.fs)
+
+
+def _is_npy(path: str | os.PathLike[str]) -> bool:
+    """Whether a cell's path leads to an array, which doesn't state its rate."""
+    if Path(path).suffix == ".npy":
+        return True
+    stated = Path(path).suffix in (".hea", ".dat") or Path(f"{os.fspath(path)}.hea").is_file()
+    return not stated
 
 
 def _window(fs: float) -> tuple[int, int]:

@@ -11,7 +11,9 @@ import torch
 from medfusion_sdk.backbones.devices import resolve_device
 from medfusion_sdk.backbones.text import TextBackbone, borrow_text_backbone, pool_states
 from medfusion_sdk.backbones.text_source import TextSource
+from medfusion_sdk.backbones.text_windows import TextTokens, TokenIds
 from medfusion_sdk.encoders._precision import Precision
+from medfusion_sdk.exceptions import WeightsError
 
 __all__ = ["TextEmbedder"]
 
@@ -19,11 +21,11 @@ __all__ = ["TextEmbedder"]
 _CPU_TOKENS = 1024
 _GPU_TOKENS = 32768
 
-_CHECKED_TEXTS = 8
+_TINY = 1e-12  # as torch's normalize
 
 
 class TextEmbedder:
-    """Embeds batches of token ids.
+    """Embeds batches of token ids, and joins what belongs to one text.
 
     Parameters
     ----------
@@ -66,24 +68,17 @@ class TextEmbedder:
         """Number of tokens that make a batch of good size on this device."""
         return _CPU_TOKENS if self.device.type == "cpu" else _GPU_TOKENS
 
-    def tokenize(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Turn texts into token ids.
+    @property
+    def one_length(self) -> bool:
+        """Whether a batch has to be of texts of one length."""
+        return self._source.padding_leaks
 
-        Parameters
-        ----------
-        texts : sequence of str
-            Any texts.
-        max_length : int
-            Most tokens per text.
+    @property
+    def tokens(self) -> TextTokens:
+        """The model's tokenizer."""
+        return self._backbone.tokens
 
-        Returns
-        -------
-        list of list of int
-            At least one token each.
-        """
-        return self._backbone.tokenize(texts, max_length)
-
-    def check(self, token_ids: Sequence[Sequence[int]]) -> None:
+    def check(self, token_ids: Sequence[TokenIds]) -> None:
         """Make sure of an automatic lower precision; see :class:`Precision`.
 
         Parameters
@@ -91,33 +86,58 @@ class TextEmbedder:
         token_ids : sequence of sequences of int
             Some texts.
         """
-        few = token_ids[:_CHECKED_TEXTS]
 
         def embed(dtype: torch.dtype) -> torch.Tensor:
             same = dtype is self._precision.dtype
             backbone = self._backbone if same else self._borrow(_Referee(), dtype)
-            return _embed(backbone, few, self._pooling)
+            return _embed(backbone, token_ids, self._pooling)
 
         self._precision.check(embed)
         self._backbone = self._borrow(self._user, self._precision.dtype)
 
-    def __call__(self, token_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Embed one batch.
+    def __call__(self, token_ids: Sequence[TokenIds]) -> np.ndarray:
+        """Pool the token states of one batch.
 
         Parameters
         ----------
         token_ids : sequence of sequences of int
-            From :meth:`tokenize`.
+            Windows of texts.
 
         Returns
         -------
         ndarray of shape (batch, width), float32
-            One row per text.
+            One row per window, not normalised.
         """
         vectors = _embed(self._backbone, token_ids, self._pooling)
-        if self._normalize:
-            vectors = torch.nn.functional.normalize(vectors, dim=1)
+        if vectors.shape[1] != self._source.width:
+            raise WeightsError(
+                f"{self._source.name!r} makes vectors of {vectors.shape[1]} entries, where its "
+                f"config.json says {self._source.width}."
+            )
         return vectors.cpu().numpy()
+
+    def join(self, vectors: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
+        """Make one vector of a text's windows.
+
+        Parameters
+        ----------
+        vectors : sequence of ndarray of shape (width,)
+            One per window, in the order of the text.
+        lengths : sequence of int
+            Tokens of each window.
+
+        Returns
+        -------
+        ndarray of shape (width,), float32
+            The mean over all tokens; over windows, where a window is read out at one token.
+        """
+        vector = vectors[0]
+        if len(vectors) > 1:
+            weights = np.asarray(lengths) if self._pooling == "mean" else None
+            vector = np.average(np.asarray(vectors, np.float64), axis=0, weights=weights)
+        if self._normalize:
+            vector = vector / max(float(np.linalg.norm(vector)), _TINY)
+        return vector.astype(np.float32)
 
     def _borrow(self, user: Any, dtype: torch.dtype) -> TextBackbone:
         return borrow_text_backbone(user, self._source, self.device, dtype)
@@ -128,8 +148,6 @@ class _Referee:
 
 
 @torch.inference_mode()
-def _embed(
-    backbone: TextBackbone, token_ids: Sequence[Sequence[int]], pooling: str
-) -> torch.Tensor:
+def _embed(backbone: TextBackbone, token_ids: Sequence[TokenIds], pooling: str) -> torch.Tensor:
     states, mask = backbone(token_ids)
     return pool_states(states, mask, pooling)

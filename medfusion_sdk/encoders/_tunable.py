@@ -20,7 +20,7 @@ from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.exceptions import ParameterError
-from medfusion_sdk.nn.ragged import Ragged
+from medfusion_sdk.nn.ragged import Ragged, mean_of_parts
 
 __all__ = ["Inputs", "frozen_network", "network_inputs"]
 
@@ -45,10 +45,16 @@ def frozen_network(encoder: BaseEncoder, device: torch.device) -> nn.Module:
     Raises
     ------
     ParameterError
-        For an ImageEncoder that reads volumes of any number of slices.
+        For an ImageEncoder that reads volumes of any number of slices, and for a text model to
+        which padding isn't nothing.
     """
     if isinstance(encoder, TextEncoder):
         source = encoder._source()
+        if source.padding_leaks:
+            raise ParameterError(
+                f"the model of {encoder!r} can't learn: what a text is to it depends on the "
+                "lengths of the texts beside it in a batch."
+            )
         text = borrow_text_backbone(encoder, source, device, torch.float32)
         return _TextVectors(text, encoder._pooling(source), encoder._normalize(source))
     if isinstance(encoder, ImageEncoder):
@@ -94,9 +100,16 @@ def _token_ids(encoder: TextEncoder, cells: Sequence[Any], device: torch.device)
     source = encoder._source()
     texts = [encoder._text(cell) for cell in cells if cell is not None]
     backbone = borrow_text_backbone(encoder, source, device, torch.float32)
-    found = iter(backbone.tokenize(texts, encoder._max_length(source)) if texts else [])
-    ids = [[] if cell is None else next(found) for cell in cells]
-    return Ragged.of([torch.tensor(tokens, dtype=torch.long) for tokens in ids])
+    windows, _ = backbone.tokens.windows(texts, encoder._max_length(source), encoder.long)
+    found = iter(windows)
+    none = np.zeros(0, dtype=np.int64)
+    # Each row begins with its number of windows.
+    ids = [none if cell is None else _numbered(next(found)) for cell in cells]
+    return Ragged.of([torch.from_numpy(tokens) for tokens in ids])
+
+
+def _numbered(windows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([[len(windows)], *windows]).astype(np.int64)
 
 
 def _read(encoder: BaseEncoder, cell: Any) -> np.ndarray:
@@ -113,9 +126,23 @@ class _TextVectors(FrozenModule):
         self.backbone, self.pooling, self.normalize = backbone, pooling, normalize
 
     def forward(self, token_ids: Ragged) -> Tensor:
-        ids, mask = token_ids.padded()
+        n_windows, windows = _windows(token_ids)
+        ids, mask = windows.padded()
         vectors = pool_states(self.backbone.states(ids, mask), mask, self.pooling)
+        if len(windows) > len(token_ids):
+            weights = (
+                windows.lengths if self.pooling == "mean" else torch.ones_like(windows.lengths)
+            )
+            vectors = mean_of_parts(vectors, weights, n_windows)
         return nn.functional.normalize(vectors, dim=1) if self.normalize else vectors
+
+
+def _windows(rows: Ragged) -> tuple[Tensor, Ragged]:
+    """Take the number of windows from the front of each row; all rows have one at least."""
+    n_windows = rows.values[rows.starts]
+    kept = torch.ones_like(rows.values, dtype=torch.bool)
+    kept[rows.starts] = False
+    return n_windows, Ragged(rows.values[kept], rows.lengths - 1).split(n_windows)
 
 
 class _ImageVectors(FrozenModule):

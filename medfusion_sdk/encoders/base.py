@@ -76,6 +76,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
             The encoder itself.
         """
         self._check_parameters()
+        self._warn_of_stand_in(stacklevel=4)
         column = self._column(X, reset=True)
         self._fit_column(column)
         if self.missing == "mean":
@@ -104,6 +105,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
             For a cell that can't be used, unless ``on_error="missing"``.
         """
         self._check_parameters()
+        self._warn_of_stand_in(stacklevel=5)  # scikit-learn wraps transform
         if self.missing == "mean":
             check_is_fitted(self, "mean_embedding_")
         block = self._embed(self._column(X, reset=False))
@@ -187,9 +189,16 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
 
     # -- shared machinery ---------------------------------------------------------------------
 
+    def _doubted(self) -> str:
+        """What the cells have in common that ``run.doubt`` was called for, and what to do."""
+        return "look wrong"
+
     def _check_parameters(self) -> None:
         """Refuse parameters before anything is read; a subclass adds what involves several."""
         check_parameters(self)
+
+    def _warn_of_stand_in(self, stacklevel: int) -> None:
+        """Say where the default network has random weights; most encoders have another."""
 
     def _embed(self, column: Column) -> np.ndarray:
         """Encode a column with missing and bad cells as NaN rows; each distinct item once."""
@@ -197,11 +206,15 @@ class BaseEncoder(TransformerMixin, BaseEstimator, ABC):
         run = _Run(self, column)
         run.collect_items()
         block = np.full((len(column), self._n_features()), np.nan, dtype=np.float32)
-        for positions, vector in zip(run.positions, run.vectors(), strict=True):
+        for positions, vector in zip(run.positions, self._vectors(run), strict=True):
             if vector is not None:
                 block[positions] = vector
         self.errors_ = run.report()
         return block
+
+    def _vectors(self, run: _Run) -> list[np.ndarray | None]:
+        """Vectors of a run's distinct items; encoders that keep more beside them override this."""
+        return run.vectors()
 
     def _check_expected_backbone(self) -> None:
         """Hold a loaded encoder to its fingerprint, if loading found no weights to check."""
@@ -262,6 +275,7 @@ class _Run:
         self.positions: list[list[int]] = []  # rows of each distinct item
         self.digests: list[bytes] = []
         self.errors: dict[int, CellError] = {}  # row position -> error
+        self.doubts: dict[int, str] = {}  # row position -> what looks wrong in a usable cell
 
     def collect_items(self) -> None:
         index: dict[bytes, int] = {}
@@ -326,6 +340,11 @@ class _Run:
         """Called by an encoder for the cell at `position` of the cells it was handed."""
         self._bad(self.positions[self._items[position]], error)
 
+    def doubt(self, position: int, what: str) -> None:
+        """Called by an encoder for a cell that it used and that looks wrong."""
+        for row in self.positions[self._items[position]]:
+            self.doubts[row] = what
+
     def _bad(self, rows: list[int], error: CellError) -> None:
         for row in rows:
             located = error.located(self.column.rows[row], self.column.name)
@@ -334,6 +353,15 @@ class _Run:
             self.errors[row] = located
 
     def report(self) -> pd.DataFrame:
+        if self.doubts:
+            five = sorted(self.doubts)[:5]
+            shown = ", ".join(f"row {self.column.rows[row]!r}: {self.doubts[row]}" for row in five)
+            warnings.warn(
+                f"column {self.column.name!r}: {len(self.doubts)} of {len(self.column)} cells "
+                f"{self.encoder._doubted()}: {shown}{', ...' if len(self.doubts) > 5 else ''}.",
+                EncoderWarning,
+                stacklevel=5,
+            )
         if self.errors:
             first = min(self.errors)
             warnings.warn(

@@ -48,7 +48,10 @@ class LabTextEncoder(TextEncoder):
     normalize : bool or "auto", default="auto"
         Whether to scale embeddings to length one.
     max_length : int, optional
-        Most tokens that are read; tests at the end of a longer sentence are lost.
+        Most tokens that are read at a time.
+    long : {"cut", "chunks"}, default="cut"
+        Whether tests at the end of a longer sentence are lost, with a warning, or read in a
+        further window.
     missing : {"nan", "zero", "mean"}, default="nan"
         What a row without any test becomes.
     on_error : {"raise", "missing"}, default="raise"
@@ -98,6 +101,7 @@ class LabTextEncoder(TextEncoder):
         pooling: str = "auto",
         normalize: bool | str = "auto",
         max_length: int | None = None,
+        long: str = "cut",
         missing: str = "nan",
         on_error: str = "raise",
         device: str = "auto",
@@ -112,6 +116,7 @@ class LabTextEncoder(TextEncoder):
             pooling=pooling,
             normalize=normalize,
             max_length=max_length,
+            long=long,
             missing=missing,
             on_error=on_error,
             device=device,

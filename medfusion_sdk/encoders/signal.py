@@ -70,6 +70,8 @@ class SignalEncoder(BaseEncoder):
         the twelve standard leads or some of them, and arrays that hold these in their order.
     source_fs : float, optional
         Samples per second of arrays and ``.npy`` files; by default they are taken to be at `fs`.
+        With ``view="beats"``, and ``st-mem``, a warning names the rows whose beats are then
+        slower than 20 or faster than 300 a minute.
     max_gap : float, default=0.0
         Seconds: longest run of NaN that is filled by a straight line.
     n_features : int, default=2016
@@ -319,14 +321,25 @@ class SignalEncoder(BaseEncoder):
         looks: list[tuple[np.ndarray, np.ndarray]] = []
         for position, cell in enumerate(cells):
             try:
-                looks.append(view.look(view.read(cell)))
+                signal = view.read(cell)
+                peaks = view.peaks(signal)
+                looks.append(view.look(signal, peaks))
                 positions.append(position)
+                doubt = view.doubt(cell, signal, peaks)
+                if doubt is not None:
+                    run.doubt(position, doubt)
             except CellError as error:
                 run.bad(position, error)
             if looks and (len(looks) == size or position == len(cells) - 1):
                 seen, beside = zip(*looks, strict=True)
                 yield positions, np.stack(seen), np.stack(beside)
                 positions, looks = [], []
+
+    def _doubted(self) -> str:
+        return (
+            f"have no heart's beats at {self.sampling_rate:g} Hz, which arrays are taken to have; "
+            "if they were recorded at another rate, say so by source_fs=..."
+        )
 
     # -- what decides a vector ----------------------------------------------------------------
 

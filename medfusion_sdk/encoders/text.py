@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from heapq import nlargest
+from itertools import chain
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, OneOf, Whole
 from medfusion_sdk.backbones.text_source import TextSource, find_text_source
-from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
+from medfusion_sdk.encoders._batching import plan_batches
+from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_cut_items
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
 from medfusion_sdk.exceptions import CellError, ParameterError, WeightsError
 from medfusion_sdk.readers.digest import text_digest
 
+if TYPE_CHECKING:
+    from medfusion_sdk.encoders._text_embedder import TextEmbedder
+
 __all__ = ["TextEncoder"]
 
+_CHECKED = 8  # windows on which an automatic precision is tried
 _SHOWN = 40  # characters of a bad cell in a message
 
 
@@ -45,8 +53,13 @@ class TextEncoder(BaseEncoder):
     normalize : bool or "auto", default="auto"
         Whether to scale embeddings to length one; ``"auto"`` as the publishers do.
     max_length : int, optional
-        Most tokens that are read of a text, special tokens included; the head of a longer text
-        is kept. By default what the publishers say, else all that the model can read.
+        Most tokens that are read at a time, special tokens included. By default what the
+        publishers say, else all that the model can read.
+    long : {"cut", "chunks"}, default="cut"
+        What becomes of a text of more tokens. ``"cut"`` reads its head, as sentence-transformers
+        does, and warns of the rows; ``"chunks"`` reads all of it, in as few windows of equal
+        length as hold it: the vector is the mean over all their tokens, or over windows where
+        `pooling` isn't "mean".
     missing : {"nan", "zero", "mean"}, default="nan"
         What a missing cell becomes: a row of NaN, of zeros, or the mean training embedding.
         An empty string is a text, not a missing one.
@@ -69,6 +82,11 @@ class TextEncoder(BaseEncoder):
         Only with ``missing="mean"``.
     errors_ : DataFrame
         Cells of the last call that could not be used.
+
+    Warns
+    -----
+    EncoderWarning
+        With ``long="cut"``, if texts are longer than what is read of them.
 
     See Also
     --------
@@ -98,6 +116,7 @@ class TextEncoder(BaseEncoder):
         pooling: str = "auto",
         normalize: bool | str = "auto",
         max_length: int | None = None,
+        long: str = "cut",
         missing: str = "nan",
         on_error: str = "raise",
         device: str = "auto",
@@ -111,6 +130,7 @@ class TextEncoder(BaseEncoder):
         self.pooling = pooling
         self.normalize = normalize
         self.max_length = max_length
+        self.long = long
         self.missing = missing
         self.on_error = on_error
         self.device = device
@@ -124,6 +144,7 @@ class TextEncoder(BaseEncoder):
         "pooling": OneOf("auto", "mean", "cls", "last"),
         "normalize": FLAG | OneOf("auto"),
         "max_length": Whole(least=1) | NONE,
+        "long": OneOf("cut", "chunks"),
         "dtype": OneOf("auto", "float32", "bfloat16", "float16"),
         "batch_size": Whole(least=1) | OneOf("auto"),
     }
@@ -136,6 +157,7 @@ class TextEncoder(BaseEncoder):
             "pooling": self._pooling(source),
             "normalize": self._normalize(source),
             "max_length": self._max_length(source),
+            "long": self.long,
             # As declared: "auto" promises no more than a cosine, whatever machine it meets.
             "dtype": self.dtype,
         }
@@ -163,17 +185,29 @@ class TextEncoder(BaseEncoder):
             device=self.device,
             dtype=self.dtype,
         )
-        tokens = embed.tokenize([self._text(cell) for cell in cells], self._max_length(source))
-        sizes = [len(ids) for ids in tokens]
-        batches = plan_batches(sizes, **self._batch_limit(embed.token_budget))
-        embed.check([tokens[i] for i in batches[0]])
-        with one_thread_each(len(batches), embed.device) as workers:
-            yield from compute_batches(
-                batches,
-                lambda batch: embed([tokens[i] for i in batch]),
-                sizes=sizes,
-                workers=workers,
+        texts = [self._text(cell) for cell in cells]
+        for part in parts(texts):
+            windows, lengths = embed.tokens.windows(
+                [texts[i] for i in part], self._max_length(source), self.long
             )
+            embed.check(nlargest(_CHECKED, chain.from_iterable(windows), key=len))
+            for found in compute_texts(windows, embed, partial(self._plan, embed), embed.device):
+                vectors = [
+                    # How long a text is stays beside its vector: a cut one is told each time.
+                    np.append(
+                        embed.join(states, [len(window) for window in windows[place]]),
+                        np.float32(lengths[place]),
+                    )
+                    for place, states in found
+                ]
+                yield [part[place] for place, _ in found], np.stack(vectors)
+
+    def _vectors(self, run: _Run) -> list[np.ndarray | None]:
+        values = super()._vectors(run)
+        if self.long == "cut":
+            lengths = [None if value is None else value[-1] for value in values]
+            warn_of_cut_items(run, lengths, self._max_length(self._source()))
+        return [None if value is None else value[:-1] for value in values]
 
     # -- parameters, resolved when they are used -------------------------------------------------
 
@@ -206,10 +240,11 @@ class TextEncoder(BaseEncoder):
             )
         return int(self.max_length)
 
-    def _batch_limit(self, token_budget: int) -> dict[str, int]:
+    def _plan(self, embed: TextEmbedder, sizes: Sequence[int]) -> list[list[int]]:
+        """Make batches of windows."""
         if self.batch_size == "auto":
-            return {"budget": token_budget}
-        return {"max_items": int(self.batch_size)}
+            return plan_batches(sizes, equal=embed.one_length, budget=embed.token_budget)
+        return plan_batches(sizes, equal=embed.one_length, max_items=int(self.batch_size))
 
     # -- cells --------------------------------------------------------------------------------
 

@@ -60,9 +60,9 @@ class VolumeEncoder(BaseEncoder):
     ----------
     backbone : str or path, default="standin-vit3d"
         Which network. ``"standin-vit3d"`` is a tiny random one for tests and first steps, which
-        knows nothing of medicine. For M3D-CLIP name its folder, its image tower's file
-        (``pretrained_ViT.bin``), its hub id, or ``"m3d-clip"``, which looks for it in the local
-        hub cache. No code from a model folder is run and nothing is unpickled.
+        knows nothing of medicine, as a process's first use warns. For M3D-CLIP name its folder,
+        its image tower's file (``pretrained_ViT.bin``), its hub id, or ``"m3d-clip"``, which looks
+        for it in the local hub cache. No code from a model folder is run and nothing is unpickled.
     revision : str, optional
         Branch, tag or commit of a hub model.
     allow_download : bool, default=False
@@ -208,6 +208,12 @@ class VolumeEncoder(BaseEncoder):
         yield from encode_cells(
             cells, run, read=read, embed=embedder, size=most, device=embedder.device
         )
+
+    def _warn_of_stand_in(self, stacklevel: int) -> None:
+        from medfusion_sdk.backbones.standins import warn_of_stand_in
+
+        instead = "M3D-CLIP's folder, or 'm3d-clip' for the published model in the local hub cache"
+        warn_of_stand_in(self, "backbone", instead, stacklevel=stacklevel)
 
     # -- parts of it --------------------------------------------------------------------------
 

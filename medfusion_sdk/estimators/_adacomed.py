@@ -106,7 +106,7 @@ class AdaCoMedBase(BlockClassifier):
 
         def finish(trained: AdaCoMedNetwork) -> AdaCoMedNetwork:
             if self.inference_similarity == "bank":
-                fill_bank(trained, data, self._seed)
+                fill_bank(trained, self._kept_part(table, data), self._seed)
             if self._spans is not None:
                 trained.experts.dims = self._spans.widen(trained.experts.projections)
             return trained
@@ -166,28 +166,29 @@ class AdaCoMedBase(BlockClassifier):
         dtype = self._torch_dtype(x.size)
         before = getattr(self, "state_", None) if self.warm_start else None
         self.architecture_ = self._architecture(table, dtype)
-        build = partial(make_network, self, n_rows=float(table.weight.sum()))
+        build = partial(make_network, self, n_rows=table.kept_weight)
         network, inputs = None, x
         if before is not None:
             network = seeded_module(partial(build, self._scaling.dims), self._seed, dtype)
         self._spans = None
         if network is None or not resume(network, before):
-            self._spans = RowSpans(x, present, self._scaling.dims)
+            self._spans = RowSpans(x[table.kept], present[table.kept], self._scaling.dims)
             inputs = self._spans.project(x)
             network = seeded_module(partial(build, self._spans.dims), self._seed, dtype)
             if self._small.model is not None and self.init_head_from_small:
                 start_head(network, self._small.model, table.targets.classes)
         data = to_tensors(inputs, present, dtype)
         data |= self._small_inputs(table.X, has_large, dtype)
-        network.measure_norm(data, torch.from_numpy(table.weight).to(dtype))
+        weight = torch.from_numpy(table.weight[table.kept]).to(dtype)
+        network.measure_norm(self._kept_part(table, data), weight)
         data["target"] = self._target_tensor(table.targets, dtype)
         return network, data
 
     def _architecture(self, table: TrainingTable, dtype: Any) -> dict[str, Any]:
-        n_rows = len(table.weight)
+        n_rows = len(table.kept)
         # A batch less the row itself, or as many rows as have a small path at all.
         n_stored = min(self._config(n_rows).rows_per_step(n_rows), n_rows) - 1
-        n_stored = min(n_stored, int(self._small.present(table.X).sum()))
+        n_stored = min(n_stored, int(self._small.present(table.X)[table.kept].sum()))
         return {
             "dims": self._scaling.dims,
             "n_outputs": len(table.targets.classes),

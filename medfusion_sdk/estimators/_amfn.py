@@ -144,8 +144,7 @@ class AMFNBase(NetworkEstimator):
         self.encoders_ = self._choose_encoders(layout)
         values = self._reading.read(table.X, table.rows, sequences=self._step_by_step())
         self.expert_, scores = self._fit_expert(table, values, kind, y)
-        n_values = values.plain.size + sum(x.size for x, _ in values.sequences.values())
-        dtype = self._torch_dtype(n_values + sum(x.size for x in values.images.values()))
+        dtype = self._torch_dtype(values.n_values(kept))
         self.architecture_ = self._architecture(str(dtype).removeprefix("torch."))
         data = self._tensors(values)
         if scores is not None:
@@ -252,6 +251,14 @@ class AMFNBase(NetworkEstimator):
                 data[kind] = torch.from_numpy(steps).to(dtype)
                 data[f"{kind}_lengths"] = torch.from_numpy(lengths)
         return data
+
+    def _take(self, data: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        taken = super()._take(data, rows)
+        for kind in _SEQUENCE:
+            if kind in taken:  # no longer than these: dropout is drawn for each step
+                longest = int(taken[f"{kind}_lengths"].max())
+                taken[kind] = taken[kind][:, :, : max(1, longest)]
+        return taken
 
     # -- the networks -------------------------------------------------------------------------
 

@@ -173,6 +173,25 @@ class TableValues:
     images: dict[int, np.ndarray]
     plain: np.ndarray
 
+    def n_values(self, rows: np.ndarray) -> int:
+        """Count the values of some rows, series as long as the longest of these.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Which.
+
+        Returns
+        -------
+        int
+            Of columns, summaries, steps and pixels together.
+        """
+        steps = [
+            x.shape[2] * int(lengths[rows].max(initial=0)) for x, lengths in self.sequences.values()
+        ]
+        pixels = [int(np.prod(own.shape[1:])) for own in self.images.values()]
+        return len(rows) * (self.plain.shape[1] + sum(steps) + sum(pixels))
+
 
 @dataclass(frozen=True)
 class TableReading:

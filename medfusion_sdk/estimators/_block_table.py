@@ -67,13 +67,14 @@ class BlockTable(NetworkEstimator):
             )
 
     def _fit_scaling(self, table: TrainingTable, modalities: Any) -> BlockScaling:
+        kept = table.kept
         return BlockScaling.fit(
-            table.X,
-            table.weight,
+            table.X[kept],
+            table.weight[kept],
             feature_names=getattr(self, "feature_names_in_", None),
             modalities=modalities,
             scaling=self.scaling,
-            rows=table.rows,
+            rows=table.rows[kept],
         )
 
     def __sklearn_tags__(self) -> Tags:

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.backbones.m3d_clip import read_projections
 from medfusion_sdk.backbones.slice_source import SliceSource
+from medfusion_sdk.backbones.standins import warn_of_stand_in
 from medfusion_sdk.backbones.text_source import find_text_source
 from medfusion_sdk.backbones.volume_source import VolumeSource, find_volume_source
 from medfusion_sdk.encoders._volume_inputs import VolumeInputs
@@ -60,10 +61,12 @@ class BrainAdapterBase(BrainAdapterTable):
     def _prepare(self, table: TrainingTable) -> tuple[BrainAdapterNetwork, dict[str, Any]]:
         """Learn what there is to read, and build the network on it."""
         self._find_modalities(table.X)
+        if "image" in self.modalities_:
+            warn_of_stand_in(self, "vision_encoder", "M3D-CLIP's folder", stacklevel=5)
         dtype = self._torch_dtype(self._n_values(table))
         self.architecture_ = {"dtype": str(dtype).removeprefix("torch."), "vision": None}
         self.volume_inputs_, self.text_encoder_, self.text_scaling_ = None, None, None
-        sizes = self._fit_volumes(table.X) if "image" in self.modalities_ else (1, 1, 1)
+        sizes = self._fit_volumes(table) if "image" in self.modalities_ else (1, 1, 1)
         published = self._published_projections()
         text_width = 0
         if "text" in self.modalities_:
@@ -80,7 +83,9 @@ class BrainAdapterBase(BrainAdapterTable):
         if self.standardize and not published and "image" in data:
             self._standardise(network, table, data)
         if self.subject is not None:
-            data["subject"] = self._subjects(table.X)
+            import torch
+
+            data["subject"] = torch.from_numpy(self._subjects(table.X))
         return network, data
 
     def _find_modalities(self, X: Any) -> None:
@@ -102,7 +107,7 @@ class BrainAdapterBase(BrainAdapterTable):
         # Kept from fit, so that parameters set afterwards don't change a fitted model.
         self.volume_shape_ = None if self.volume_shape is None else tuple(self.volume_shape)
 
-    def _fit_volumes(self, X: Any) -> tuple[int, ...]:
+    def _fit_volumes(self, table: TrainingTable) -> tuple[int, ...]:
         """Decide on the size that volumes are brought to."""
         reading = {name: getattr(self, name) for name in (*VOLUME_READING, "on_error", "cache")}
         target = self._source().input_size(self.target_size)
@@ -114,10 +119,11 @@ class BrainAdapterBase(BrainAdapterTable):
                     "in every direction: the adapter pools."
                 )
         else:
-            own_size = VolumeInputs(**reading).first_size(self._volumes(X))
+            own_size = VolumeInputs(**reading).first_size(self._volumes(table.X).take(table.kept))
             if own_size is None:
                 raise ModalityError(
-                    f"column {self.volume_column_!r} has no volume that can be used in any row; "
+                    f"column {self.volume_column_!r} has no volume that can be used in any row to "
+                    "learn from; "
                     "leave it out with volume=None."
                 )
             size = tuple(np.maximum(own_size, target).tolist())
@@ -127,14 +133,14 @@ class BrainAdapterBase(BrainAdapterTable):
     def _fit_text(self, table: TrainingTable, scaling: str) -> int:
         """Make the text encoder and learn the scale of its vectors; return their width."""
         if self.report_column_ is not None:
-            texts = read_column(table.X[self.report_column_])
+            texts = read_column(table.X[self.report_column_]).take(table.kept)
             if not texts.present:
                 raise ModalityError(
-                    f"column {self.report_column_!r} has no report in any row; leave it out with "
-                    "report=None."
+                    f"column {self.report_column_!r} has no report in any row to learn from; leave "
+                    "it out with report=None."
                 )
             self.text_encoder_ = self._make_text_encoder()
-            self.text_encoder_.fit(as_series(texts).iloc[table.kept])
+            self.text_encoder_.fit(as_series(texts))
         vectors = self._report_vectors(table.X)
         learnt = table.kept[~np.isnan(vectors[table.kept]).all(axis=1)]
         self.text_scaling_ = BlockScaling.fit(
@@ -194,16 +200,21 @@ class BrainAdapterBase(BrainAdapterTable):
         network.image_scale.copy_(torch.from_numpy(scale / len(scale) ** 0.5))
         network.image_shift.copy_(torch.from_numpy(shift / len(shift) ** 0.5))
 
-    def _subjects(self, X: Any) -> Any:
-        import torch
+    def _row_groups(self, X: Any, groups: Any, rows: pd.Index, counted: np.ndarray) -> np.ndarray:
+        if groups is None and self.subject is not None:
+            own = self._subjects(X)
+            groups = own if len(np.unique(own[counted])) > 1 else None
+        return super()._row_groups(X, groups, rows, counted)
 
+    def _subjects(self, X: Any) -> np.ndarray:
+        """Number the persons of rows."""
         if not isinstance(X, pd.DataFrame) or self.subject not in X.columns:
             raise ModalityError(f"subject={self.subject!r}: there is no such column.")
         codes = pd.factorize(X[self.subject])[0]
         # Whoever isn't named is nobody else's kin.
         unknown = codes < 0
         codes[unknown] = codes.max() + 1 + np.arange(unknown.sum())
-        return torch.from_numpy(codes.astype(np.int64))
+        return codes.astype(np.int64)
 
     # -- the network --------------------------------------------------------------------------
 
@@ -331,15 +342,13 @@ class BrainAdapterBase(BrainAdapterTable):
             )
         return self._with_task(self._make(self._vision(getattr(torch, built["dtype"]))))
 
-    def _network(self) -> Any:
+    def _is_misplaced(self, module: Any) -> bool:
         from medfusion_sdk.backbones.devices import resolve_device
         from medfusion_sdk.backbones.pool import FrozenModule
 
-        module = getattr(self, "_module", None)
-        vision = None if module is None else module.network.vision
-        if isinstance(vision, FrozenModule) and vision.device != resolve_device(self.device):
-            self._module = None  # built anew on the copy that lies there
-        return super()._network()
+        # Built anew on the copy of the vision encoder that lies there.
+        vision = module.network.vision
+        return isinstance(vision, FrozenModule) and vision.device != resolve_device(self.device)
 
     def _keep_state(self) -> None:
         from medfusion_sdk.backbones.pool import FrozenModule

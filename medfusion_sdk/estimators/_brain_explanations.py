@@ -128,6 +128,7 @@ def volume_maps(model: BrainAdapterClassifier, X: Any, kind: str) -> np.ndarray:
 
     from medfusion_sdk.backbones.devices import limit_threads, resolve_device
     from medfusion_sdk.training.batches import move, take
+    from medfusion_sdk.training.inference import alone_with
 
     if kind not in MAP_KINDS:
         raise ParameterError(f"kind={kind!r}: maps are of the kinds {MAP_KINDS}.")
@@ -147,7 +148,7 @@ def volume_maps(model: BrainAdapterClassifier, X: Any, kind: str) -> np.ndarray:
     for row in torch.nonzero(inputs["has_image"]).flatten():
         batch = move(take(inputs, row[None]), device)
         batch["image"] = batch["image"].to(task.network.reference.dtype)
-        with limit_threads():
+        with limit_threads(), alone_with(task):
             maps[row] = kinds[kind](task, batch).cpu().numpy()
     return maps
 

@@ -13,11 +13,14 @@ from sklearn.utils import Tags, check_random_state
 
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, InstanceOf, OneOf
 from medfusion_sdk.estimators._calibration import Calibration, learn_calibration
-from medfusion_sdk.estimators._groups import row_groups
-from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._network_estimator import (
+    NetworkEstimator,
+    TrainingTable,
+    kept_rows,
+)
 from medfusion_sdk.estimators._networks import probabilities_of
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets, row_weights
+from medfusion_sdk.estimators._targets import Targets, balanced_weights, row_weights
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -96,9 +99,12 @@ class NetworkClassifier(
         if sample_weight is not None:  # a single number is one weight for all
             given = np.broadcast_to(np.asarray(sample_weight, dtype=float), weight.shape)[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
-        parts = X[counted], targets, weight[counted], rows[counted], together, given, held
+        own = weight[counted]
+        if self.class_weight == "balanced":
+            own = balanced_weights(targets.codes, own, kept_rows(len(own), held))
+        parts = X[counted], targets, own, rows[counted], together, given, held
         self._fit_calibrated(TrainingTable(*parts))
         return self
 

@@ -85,6 +85,7 @@ class DualAdapterBase(DualAdapterTable):
 
         `before` is the state to go on from; a module that goes on has its full width.
         """
+        self._check_long_text()
         roles = find_roles(table.X, signal=self.signal, text=self.text)
         self.signal_column_, self.signal_block_ = roles.signal, roles.block
         self.text_column_ = roles.text
@@ -105,12 +106,13 @@ class DualAdapterBase(DualAdapterTable):
             self.text_states_, self.text_encoder_ = text_encoders(
                 self, first, self.architecture_["dtype"]
             )
-            texts = read_column(table.X[roles.text])
+            texts = read_column(table.X[roles.text]).take(table.kept)
             if not texts.present:
                 raise ModalityError(
-                    f"column {roles.text!r} has no text in any row; leave it out with text=None."
+                    f"column {roles.text!r} has no text in any row to learn from; leave it out "
+                    "with text=None."
                 )
-            self.text_encoder_.fit(as_series(texts).iloc[table.kept])
+            self.text_encoder_.fit(as_series(texts))
         data = self._inputs(table.X, table.rows)
         self.architecture_["text_width"] = data["text"].shape[1] if "text" in data else lm.width
         self._spans = None
@@ -118,10 +120,17 @@ class DualAdapterBase(DualAdapterTable):
         if self.architecture_["embedding_width"] and before is None:
             x = data["signal"].numpy()
             present = data["has_signal"].numpy()[:, None]
-            self._spans = RowSpans(x, present, [x.shape[1]])
+            self._spans = RowSpans(x[table.kept], present[table.kept], [x.shape[1]])
             data["signal"] = data["signal"].new_tensor(self._spans.project(x))
             dims = {"embedding_width": self._spans.dims[0]}
         return seeded_module(lambda: self._make(lm, **dims), self._seed, dtype), data
+
+    def _check_long_text(self) -> None:
+        if self.combine == "symmetric" and self.long_text == "chunks":
+            raise ParameterError(
+                "long_text='chunks': combine='symmetric' reads signal and text as one sequence, "
+                "which can't be divided. Choose another combination, or long_text='cut'."
+            )
 
     def _fit_signal(self, table: TrainingTable | UnlabelledTable) -> None:
         """Decide how signals are read, and learn their scaling."""
@@ -134,7 +143,7 @@ class DualAdapterBase(DualAdapterTable):
         else:
             wanted = self.signal_encoder
             if isinstance(wanted, str):
-                if wanted == "cnn" or len(table.weight) >= _CNN_ROWS:
+                if wanted == "cnn" or len(table.kept) >= _CNN_ROWS:
                     self.signal_shape_ = reader.first_shape(table.X)
                     if self.signal_shape_[1] < 2:
                         raise SignalError(
@@ -171,13 +180,11 @@ class DualAdapterBase(DualAdapterTable):
             self.backbone, revision=self.revision, allow_download=self.allow_download
         )
 
-    def _network(self) -> Any:
+    def _is_misplaced(self, module: Any) -> bool:
         from medfusion_sdk.backbones.devices import resolve_device
 
-        module = getattr(self, "_module", None)
-        if module is not None and module.network.lm.device != resolve_device(self.device):
-            self._module = None  # built anew on the copy that lies there
-        return super()._network()
+        # Built anew on the copy of the language model that lies there.
+        return module.network.lm.device != resolve_device(self.device)
 
     def _architecture(self, lm: LanguageModel, dtype: Any) -> dict[str, Any]:
         scaling = self.signal_scaling_

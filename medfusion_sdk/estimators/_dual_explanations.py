@@ -174,6 +174,7 @@ def _traced(
     import torch
 
     from medfusion_sdk.nn.ragged import Ragged
+    from medfusion_sdk.training.inference import alone_with
 
     network, inputs = task.network, dict(batch)
     leaves = []
@@ -184,16 +185,17 @@ def _traced(
         values = batch["tokens"].values.detach().requires_grad_()
         inputs["tokens"] = Ragged(values, batch["tokens"].lengths)
         leaves.append(values)
-    network.traced = []
-    try:
-        with torch.enable_grad():
-            out = task(inputs)
-            for name in ("logits", "path_logits"):
-                out[name] = believed(out[name], model.calibration_)
-            out["logits"][0].max().backward(inputs=leaves)
-        return inputs, out, network.traced
-    finally:
-        network.traced = None
+    with alone_with(task):
+        network.traced = []
+        try:
+            with torch.enable_grad():
+                out = task(inputs)
+                for name in ("logits", "path_logits"):
+                    out[name] = believed(out[name], model.calibration_)
+                out["logits"][0].max().backward(inputs=leaves)
+            return inputs, out, network.traced
+        finally:
+            network.traced = None
 
 
 def _probabilities(
@@ -212,7 +214,7 @@ def _probabilities(
 def _shares(first: int, names: list[str], traced: list[Any]) -> Iterator[dict[str, Any]]:
     for name, adapters in zip(names, traced, strict=False):
         for i, adapter in enumerate(adapters):
-            share = adapter.share.item()
+            share = adapter.share.mean().item()  # over the windows of a text
             yield {"quantity": "share", "path": name, "layer": first + i, "value": share}
 
 
@@ -267,4 +269,5 @@ def _tokens(model: DualAdapterClassifier, row: Any) -> list[str]:
     text = read_column(row[model.text_column_]).cells[0]
     backbone = model._network().network.lm.backbone
     assert model.text_states_ is not None
-    return backbone.tokens(str(text), model.text_states_.max_length)
+    states = model.text_states_
+    return backbone.tokens.words(str(text), states.max_length, states.long)

@@ -24,6 +24,7 @@ __all__ = [
     "as_series",
     "default_signal_encoder",
     "require_primary",
+    "same_reading",
     "text_encoders",
 ]
 
@@ -224,11 +225,33 @@ def text_encoders(
         where["backbone"], revision=where["revision"], allow_download=where["allow_download"]
     )
     where["max_length"] = min(int(estimator.max_text_tokens), source.window)
+    where["long"] = estimator.long_text
     states = TokenStateEncoder(n_layers=n_layers, dtype=dtype, **where)
     if estimator.secondary_text_encoder is not None:
         return states, clone(estimator.secondary_text_encoder)
     # In bfloat16 a row's vector would depend on the rows beside it.
     return states, TextEncoder(pooling=source.pooling or "mean", dtype="float32", **where)
+
+
+def same_reading(states: TokenStateEncoder, vector: Any) -> bool:
+    """Tell whether what both encoders read of a text is the same part of it.
+
+    Parameters
+    ----------
+    states : TokenStateEncoder
+        Reads the token states.
+    vector : transformer
+        Makes the vector.
+
+    Returns
+    -------
+    bool
+        True for the vector encoder that :func:`text_encoders` makes.
+    """
+    names = ("backbone", "revision", "max_length", "long")
+    return isinstance(vector, TextEncoder) and all(
+        getattr(states, name) == getattr(vector, name) for name in names
+    )
 
 
 def require_primary(mode: str, has_signal: np.ndarray, has_text: np.ndarray, rows: Any) -> None:

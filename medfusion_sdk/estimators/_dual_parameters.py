@@ -28,6 +28,7 @@ DUAL_ADAPTER: Mapping[str, Allowed] = {
     "norm_secondary": FLAG,
     "readout": OneOf("auto", "last", "cls", "mean"),
     "max_text_tokens": Whole(least=1),
+    "long_text": OneOf("cut", "chunks"),
     "aug_noise": Number(least=0),
     "temperature": Number(above=0),
     "contrastive_weight": Number(least=0),

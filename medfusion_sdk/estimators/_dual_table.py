@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.estimators._cohort_table import CohortTableEstimator
-from medfusion_sdk.estimators._dual_inputs import SignalReader, as_series, require_primary
+from medfusion_sdk.estimators._dual_inputs import (
+    SignalReader,
+    as_series,
+    require_primary,
+    same_reading,
+)
 from medfusion_sdk.estimators._roles import Roles
 from medfusion_sdk.readers.cells import Column, read_column
 
@@ -96,9 +101,15 @@ class DualAdapterTable(CohortTableEstimator):
         assert self.text_states_ is not None
         assert self.text_encoder_ is not None
         missing = torch.zeros((0, self.architecture_["width"]), dtype=dtype)
+        # What both read alike is told of once.
+        tell = not same_reading(self.text_states_, self.text_encoder_)
+        read = self.text_states_.token_states(column, tell=tell)
         states = [
-            missing if row is None else torch.tensor(row, dtype=dtype)
-            for row in self.text_states_.token_states(column)
+            missing if row is None else torch.tensor(np.concatenate(row), dtype=dtype)
+            for row in read
         ]
         vectors = np.nan_to_num(np.asarray(self.text_encoder_.transform(as_series(column))))
-        return {"tokens": Ragged.of(states), "text": torch.from_numpy(vectors).to(dtype)}
+        found = {"tokens": Ragged.of(states), "text": torch.from_numpy(vectors).to(dtype)}
+        if self.text_states_.long == "chunks":
+            found["windows"] = torch.tensor([0 if row is None else len(row) for row in read])
+        return found

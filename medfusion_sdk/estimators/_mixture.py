@@ -34,15 +34,36 @@ class Mixture:
     origin: np.ndarray
 
     @classmethod
-    def even(cls) -> Mixture:
-        """Mean of the two.
+    def even(
+        cls,
+        expert: np.ndarray,
+        network: np.ndarray,
+        weight: np.ndarray,
+        told: np.ndarray,
+        *,
+        kind: str,
+    ) -> Mixture:
+        """Let both count alike, for an expert that isn't known to be the more reliable.
+
+        Parameters
+        ----------
+        expert, network, weight, kind : object
+            As of :meth:`fit`.
+        told : ndarray of shape (n, n_outputs)
+            The expert's scores as far apart as is warranted by what they tell of rows left out;
+            the sum is brought to their mean and spread.
 
         Returns
         -------
         Mixture
-            For an expert that isn't known to be more reliable than the network.
+            Ready to mix.
         """
-        return cls(np.array(1.0), np.array(0.5), np.array(0.0))
+        network = _centred(network, kind)
+        warranted = np.maximum(
+            _spread(told, weight, kind), _LEAST_SPREAD * _spread(network, weight, kind)
+        )
+        share = np.ones_like(warranted)
+        return cls._matched(share, expert + network, told, warranted, weight, kind)
 
     @classmethod
     def fit(
@@ -73,20 +94,26 @@ class Mixture:
         Mixture
             Ready to mix.
         """
-
-        def spread(scores: np.ndarray) -> np.ndarray:
-            return spread_of(scores if kind == "classes" else both_answers(scores), weight)
-
-        network = network.astype(np.float64)
-        if kind == "classes":  # of which a network's scores are told up to a constant
-            network = network - network.mean(axis=1, keepdims=True)
-        seen = spread(network)
-        warranted = np.maximum(spread(expert), _LEAST_SPREAD * seen)
+        network = _centred(network, kind)
+        seen = _spread(network, weight, kind)
+        warranted = np.maximum(_spread(expert, weight, kind), _LEAST_SPREAD * seen)
         share = np.minimum(1.0, (warranted / np.where(seen > 0, seen, np.inf)) ** 2)
-        total = expert + share * network
-        found = spread(total)
+        return cls._matched(share, expert + share * network, expert, warranted, weight, kind)
+
+    @classmethod
+    def _matched(
+        cls,
+        share: np.ndarray,
+        total: np.ndarray,
+        like: np.ndarray,
+        warranted: np.ndarray,
+        weight: np.ndarray,
+        kind: str,
+    ) -> Mixture:
+        """Bring a sum to the mean of some scores, and to the spread that is warranted."""
+        found = _spread(total, weight, kind)
         scale = np.where(found > 0, warranted / np.where(found > 0, found, 1.0), 1.0)
-        center = mean_and_spread(expert, weight)[0] - scale * mean_and_spread(total, weight)[0]
+        center = mean_and_spread(like, weight)[0] - scale * mean_and_spread(total, weight)[0]
         return cls(share, scale, center)
 
     def __call__(self, expert: np.ndarray, network: np.ndarray) -> np.ndarray:
@@ -104,3 +131,13 @@ class Mixture:
         """
         mixed = self.scale * (expert + self.share * network) + self.origin
         return mixed.astype(network.dtype)
+
+
+def _spread(scores: np.ndarray, weight: np.ndarray, kind: str) -> np.ndarray:
+    return spread_of(scores if kind == "classes" else both_answers(scores), weight)
+
+
+def _centred(network: np.ndarray, kind: str) -> np.ndarray:
+    """Scores in full precision; of classes, of which they are told up to a constant, around 0."""
+    scores = network.astype(np.float64)
+    return scores - scores.mean(axis=1, keepdims=True) if kind == "classes" else scores

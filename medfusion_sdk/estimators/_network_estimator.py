@@ -23,7 +23,7 @@ from medfusion_sdk._parameters import (
     Whole,
     check_parameters,
 )
-from medfusion_sdk.estimators._group_folds import held_groups
+from medfusion_sdk.estimators._left_out import LeftOutRows
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
@@ -33,13 +33,11 @@ if TYPE_CHECKING:
 
     from medfusion_sdk.training import FitCallbacks
 
-__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable"]
+__all__ = ["NetworkEstimator", "TrainingTable", "UnlabelledTable", "kept_rows"]
 
 # "auto" computes in float64 below this number of values: there it costs nothing that anyone
 # notices, and weights of two equal doubled rows to the last digits that scikit-learn checks.
 _SMALL_TABLE = 50_000
-# "auto" holds rows out for early stopping from here on; fewer are worth more as training rows.
-_EARLY_STOPPING_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -76,22 +74,15 @@ class TrainingTable:
     @property
     def kept(self) -> np.ndarray:
         """Positions of the rows to learn from."""
-        rows = np.arange(len(self.weight))
-        return rows if self.held is None else np.delete(rows, self.held)
+        return kept_rows(len(self.weight), self.held)
+
+    @property
+    def kept_weight(self) -> np.float64:
+        """What the rows to learn from weigh together; divided by it, a float32 is a float64."""
+        return self.weight[self.kept].sum()
 
     def take(self, rows: np.ndarray) -> TrainingTable:
-        """Take some rows.
-
-        Parameters
-        ----------
-        rows : ndarray of int or bool
-            Which.
-
-        Returns
-        -------
-        TrainingTable
-            Those rows, none of them held out.
-        """
+        """Take some rows, by positions (n,) or a mask; none of them is held out."""
         X = self.X.iloc[rows] if isinstance(self.X, pd.DataFrame) else self.X[rows]
         targets = None if self.targets is None else self.targets.take(rows)
         given = None if self.sample_weight is None else self.sample_weight[rows]
@@ -127,11 +118,29 @@ class UnlabelledTable:
     @property
     def kept(self) -> np.ndarray:
         """Positions of the rows to learn from."""
-        rows = np.arange(len(self.X))
-        return rows if self.held is None else np.delete(rows, self.held)
+        return kept_rows(len(self.X), self.held)
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
+def kept_rows(n_rows: int, held: np.ndarray | None) -> np.ndarray:
+    """Positions of the rows to learn from.
+
+    Parameters
+    ----------
+    n_rows : int
+        Of the table.
+    held : ndarray of int or None
+        Positions of the rows that early stopping judges by.
+
+    Returns
+    -------
+    ndarray of int
+        All others, in order.
+    """
+    rows = np.arange(n_rows)
+    return rows if held is None else np.delete(rows, held)
+
+
+class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
     """Base of the estimators that keep their weights as arrays.
 
     A subclass implements ``_build_network`` (an untrained module from ``architecture_``),
@@ -159,7 +168,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     random_state: Any
     verbose: int
     _seed: int
-
     # What they may be; a subclass adds its own.
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         "dtype": OneOf("auto", "float32", "float64"),
@@ -174,8 +182,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": Whole(least=0) | FLAG,
     }
 
-    # Rows that "auto" predicts at once.
-    _predict_rows: int | str = "auto"
+    _predict_rows: int | str = "auto"  # what "auto" predicts at once
 
     # -- what subclasses implement ------------------------------------------------------------
 
@@ -236,12 +243,20 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         from medfusion_sdk.training import load_state
         from medfusion_sdk.training.randomness import seeded_initialisation
 
-        if getattr(self, "_module", None) is None:
+        module = getattr(self, "_module", None)
+        if module is None or self._is_misplaced(module):
+            # One thread at a time: those that waited find the module that the first has built.
             with seeded_initialisation(0):  # of weights that are replaced at once
-                module = self._build_network()
-            load_state(module, self.state_)
-            self._module = module.eval()
-        return self._module
+                module = getattr(self, "_module", None)
+                if module is None or self._is_misplaced(module):
+                    module = self._build_network()
+                    load_state(module, self.state_)
+                    self._module = module.eval()
+        return module
+
+    def _is_misplaced(self, module: Any) -> bool:
+        """Tell a module that has to be built anew for its device: it can't be moved there."""
+        return False
 
     def _torch_dtype(self, n_values: int) -> Any:
         import torch
@@ -276,10 +291,11 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         heard = None if finish is None or self._stand_in else self._callbacks(table, finish)
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
         if table.held is not None:
-            parts = _split(table, data, weight)
+            parts = self._split(table, data, weight)
+        config = {"early_stopping": table.held is not None, **config}
         result = train(
             module,
-            config=self._config(len(table.weight), **config),
+            config=self._config(len(table.kept), **config),
             seed=self._seed,
             stratify="event" if "event" in data else None,
             device=self.device,
@@ -290,6 +306,32 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         self.history_ = result.history
         self.n_iter_ = result.n_epochs
         return module if finish is None else finish(module)
+
+    def _split(
+        self, table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor | None
+    ) -> dict[str, Any]:
+        """Part the tensors into those to learn from and those that early stopping judges by."""
+        import torch
+
+        kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
+        return {
+            "data": self._take(data, kept),
+            "sample_weight": None if weight is None else weight[kept],
+            "validation": self._take(data, held),
+            "validation_weight": None if weight is None else weight[held],
+        }
+
+    def _kept_part(
+        self, table: TrainingTable | UnlabelledTable, data: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Tensors of the rows to learn from; the same where none are held out."""
+        import torch
+
+        return data if table.held is None else self._take(data, torch.from_numpy(table.kept))
+
+    def _take(self, data: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+        """Some rows of each tensor, as if there were no others."""
+        return {name: part.index_select(0, rows) for name, part in data.items()}
 
     def _callbacks(
         self, table: TrainingTable | UnlabelledTable, finish: Callable[[Any], Any]
@@ -319,22 +361,10 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             "batch_size": self.batch_size,
             "lr": self.learning_rate,
             "optimizer": "adam",
-            "early_stopping": self._stops_early(n_rows),
             "n_iter_no_change": self.n_iter_no_change,
             "verbose": int(self.verbose),
         }
         return TrainingConfig(**settings | changed)
-
-    def _stops_early(self, n_rows: int) -> bool:
-        if self.early_stopping == "auto":
-            return n_rows >= _EARLY_STOPPING_ROWS
-        return bool(self.early_stopping)
-
-    def _held_out(self, groups: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray | None:
-        """Choose the rows for early stopping: whole groups, with their share of each stratum."""
-        if not self._stops_early(len(groups)):
-            return None
-        return held_groups(groups, strata, fraction=self.validation_fraction, seed=self._seed)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -347,18 +377,3 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         if "history_" in state:
             state = {**state, "history_": pd.DataFrame(state["history_"])}
         super().__setstate__(state)
-
-
-def _split(
-    table: TrainingTable | UnlabelledTable, data: dict[str, Any], weight: Tensor | None
-) -> dict[str, Any]:
-    """Part the tensors into those to learn from and those that early stopping judges by."""
-    import torch
-
-    kept, held = torch.from_numpy(table.kept), torch.from_numpy(np.asarray(table.held))
-    return {
-        "data": {name: rows.index_select(0, kept) for name, rows in data.items()},
-        "sample_weight": None if weight is None else weight[kept],
-        "validation": {name: rows.index_select(0, held) for name, rows in data.items()},
-        "validation_weight": None if weight is None else weight[held],
-    }

@@ -114,6 +114,8 @@ def occlusion(
     """
     import torch
 
+    from medfusion_sdk.training.inference import alone_with
+
     views, beside = encoder.view_signals(cell)
     bounds = stretches(encoder, views.shape[-1], patch_len)
     channels = range(views.shape[1]) if encoder.view == "beats" else [None]
@@ -122,7 +124,7 @@ def occlusion(
     def score(signals: np.ndarray) -> np.ndarray:
         embedded = encoder.embed_views(signals, np.repeat(beside, len(signals), axis=0))
         same = torch.zeros(len(signals), dtype=torch.long, device=batch["signal"].device)
-        with torch.no_grad():
+        with alone_with(task), torch.no_grad():
             rows = {name: part.index_select(0, same) for name, part in batch.items()}
             rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
             return scores(rows)[:, label].cpu().double().numpy()

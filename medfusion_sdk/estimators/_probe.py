@@ -49,8 +49,9 @@ def start_head(
     rows = table.kept[data["has_text"].numpy()[table.kept]]
     if not rows.size:
         return
-    tokens = data["tokens"].index_select(0, torch.from_numpy(rows))
-    z = frozen.frozen_readouts(tokens).double().numpy()
+    names = ("tokens", "windows")
+    texts = [data[name].index_select(0, torch.from_numpy(rows)) for name in names if name in data]
+    z = frozen.frozen_readouts(*texts).double().numpy()
     weight, codes = table.weight[rows], table.targets.codes[rows]
     scale, shift = standardisation(z, weight)
     # The training objective averages the labels' losses, so that each has its share of alpha.

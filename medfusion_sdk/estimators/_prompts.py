@@ -69,6 +69,11 @@ def embed_prompts(
         Each token's state scaled to length one, whatever the language model's own scale.
     tokens : dict of str to list of str
         The tokens as they read.
+
+    Raises
+    ------
+    ParameterError
+        If a prompt has more tokens than are read.
     """
     import torch
 
@@ -76,15 +81,20 @@ def embed_prompts(
     from medfusion_sdk.backbones.text_source import find_text_source
 
     source = find_text_source(backbone)
-    limit = min(_MOST_TOKENS, source.window or _MOST_TOKENS)
+    limit = min(_MOST_TOKENS, source.window)
     user = _User()
     model = borrow_text_backbone(user, source, torch.device("cpu"), torch.float32)
     embeddings, tokens = {}, {}
     for task, sentence in prompts.items():
         with torch.inference_mode():
-            states, _ = model(model.tokenize([sentence], limit))
+            windows, lengths = model.tokens.windows([sentence], limit)
+            if lengths[0] > limit:
+                raise ParameterError(
+                    f"the prompt of {task!r} has {lengths[0]} tokens; at most {limit} are read."
+                )
+            states, _ = model(windows[0])
         embeddings[task] = torch.nn.functional.normalize(states[0], dim=-1).numpy().copy()
-        tokens[task] = model.tokens(sentence, limit)
+        tokens[task] = model.tokens.words(sentence, limit)
     return embeddings, tokens
 
 

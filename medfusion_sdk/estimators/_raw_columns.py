@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_X_y, validate_data
 
 from medfusion_sdk._parameters import (
     NONE,
@@ -26,13 +26,14 @@ from medfusion_sdk.encoders.image import ImageEncoder
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._block_table import BlockTable
-from medfusion_sdk.estimators._rows import ReadRows
+from medfusion_sdk.estimators._rows import ReadRows, checked_numbers
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 from medfusion_sdk.tables import SEPARATOR, group_blocks, make_modality_transformer
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from medfusion_sdk.estimators._network_estimator import TrainingTable
     from medfusion_sdk.training import TrainingConfig
 
 __all__ = ["RAW_COLUMNS", "RawColumns", "RawRows"]
@@ -70,8 +71,8 @@ class RawRows(ReadRows):
 class RawColumns(BlockTable):
     """Base of the estimators that read a block table, or make one of raw columns themselves.
 
-    A subclass whose constructor has the three parameters has its fit check what
-    :meth:`_start_reading` returns, and go on with what :meth:`_finish_reading` does.
+    A fit checks rows by :meth:`_check_rows` and, once it knows which of them to learn from, goes
+    on with what :meth:`_read_columns` returns.
     """
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {**BlockTable._allowed, **RAW_COLUMNS}
@@ -128,25 +129,41 @@ class RawColumns(BlockTable):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def _start_reading(self, X: Any) -> Any:
-        """Fit the encoders; returns the table for a fit to check, with raw columns encoded."""
+    def _check_rows(self, X: Any) -> Any:
+        """Check a fit's table: numbers, or a cohort table that has the encoders' columns."""
+        return self._check_cells(X) if self._start_reading() else checked_numbers(self, X)
+
+    def _check_rows_and_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """Check a fit's table, and y of classes or labels."""
+        if not self._start_reading():
+            return checked_numbers(self, X, y, multi_output=True)
+        X = self._check_cells(X)
+        # For y alone: the encoders check the cells.
+        return X, check_X_y(np.zeros((len(X), 1)), y, multi_output=True)[1]
+
+    def _start_reading(self) -> bool:
+        """Forget what an earlier fit read; tell whether there are raw columns to read."""
         self.encode_, self._block_names = None, None
         self.tuned_ = self._choose_tuned()
+        return self.encoders is not None
+
+    def _check_cells(self, X: Any) -> pd.DataFrame:
+        _check_columns(X, self._entries())
+        validate_data(self, X, skip_check_array=True)
+        return X
+
+    def _read_columns(self, table: TrainingTable) -> TrainingTable:
+        """Fit the encoders on the rows to learn from; returns the table with all rows encoded."""
         if self.encoders is None:
-            return X
-        entries = self._entries()
-        _check_columns(X, entries)
-        self.encode_ = make_modality_transformer(**entries).fit(X)  # type: ignore[arg-type]
+            return table
+        X: pd.DataFrame = table.X
+        encode = make_modality_transformer(**self._entries())  # type: ignore[arg-type]
+        self.encode_ = encode.fit(X.iloc[table.kept])
         blocks = self._encode(X)
         self._block_names = list(blocks.columns)
-        return blocks
-
-    def _finish_reading(self, X: Any, values: np.ndarray) -> np.ndarray | RawRows:
-        """Put cells beside a checked table's values."""
-        if self.encode_ is None:
-            return values
+        values = checked_numbers(self, blocks)
         validate_data(self, X, skip_check_array=True)  # whose names are the user's
-        return RawRows(X, values, self._cells(X, values))
+        return replace(table, X=RawRows(X, values, self._cells(X, values)))
 
     def _validate(self, X: Any) -> Any:
         if self.encode_ is None:
@@ -246,14 +263,12 @@ class RawColumns(BlockTable):
             n_rows, **({"auto_rows": _TUNED_ROWS} if self.tuned_ else {}) | changed
         )
 
-    def _outputs(self, X: Any, rows: pd.Index) -> dict[str, np.ndarray]:
-        module = getattr(self, "_module", None)
-        if module is not None and self.tuned_:
-            from medfusion_sdk.backbones.devices import resolve_device
+    def _is_misplaced(self, module: Any) -> bool:
+        from medfusion_sdk.backbones.devices import resolve_device
 
-            if next(module.parameters()).device != resolve_device(self.device):
-                self._module = None  # built anew: moving it would move the shared part
-        return super()._outputs(X, rows)
+        # Moving a module with tuned encoders would move the part that it shares.
+        here = next(module.parameters()).device
+        return bool(self.tuned_) and here != resolve_device(self.device)
 
 
 def _inputs_of(encoder: BaseEncoder, cells: list[Any], device: Any) -> Any:

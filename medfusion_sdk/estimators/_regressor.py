@@ -10,8 +10,11 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
-from medfusion_sdk.estimators._groups import row_groups
-from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
+from medfusion_sdk.estimators._network_estimator import (
+    NetworkEstimator,
+    TrainingTable,
+    kept_rows,
+)
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
 from medfusion_sdk.training import with_callbacks
@@ -63,7 +66,9 @@ class Numbers:
         return replace(self, codes=self.codes[rows])
 
     @classmethod
-    def encode(cls, y: np.ndarray, weight: np.ndarray, raw: Any) -> Numbers:
+    def encode(
+        cls, y: np.ndarray, weight: np.ndarray, raw: Any, kept: np.ndarray | None = None
+    ) -> Numbers:
         """Standardise a validated y.
 
         Parameters
@@ -74,15 +79,20 @@ class Numbers:
             Of the rows, positive.
         raw : object
             y as the user passed it, for the targets' names.
+        kept : ndarray of int, optional
+            Positions of the rows to learn from; all by default.
 
         Returns
         -------
         Numbers
-            A target that is the same in all rows becomes zeros.
+            All rows by the mean and spread of those to learn from. A target that is the same in
+            all of these has a scale of one.
         """
         wide = y.astype(np.float64).reshape(len(y), -1)
-        mean = np.average(wide, axis=0, weights=weight)
-        spread = np.sqrt(np.average((wide - mean) ** 2, axis=0, weights=weight))
+        rows = np.arange(len(y)) if kept is None else kept
+        learnt, own = wide[rows], weight[rows]
+        mean = np.average(learnt, axis=0, weights=own)
+        spread = np.sqrt(np.average((learnt - mean) ** 2, axis=0, weights=own))
         scale = np.where(spread > 1e-12 * (1e-6 + np.abs(mean)), spread, 1.0)
         names = np.asarray(getattr(raw, "columns", np.arange(wide.shape[1])))
         return cls((wide - mean) / scale, mean, scale, names, y.ndim == 1)
@@ -138,9 +148,10 @@ class NetworkRegressor(
         self._module = None if not self.warm_start else getattr(self, "_module", None)
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together)
-        targets = Numbers.encode(y[counted], weight[counted], raw_y)
+        kept = kept_rows(len(together), held)
+        targets = Numbers.encode(y[counted], weight[counted], raw_y, kept)
         self.target_mean_, self.target_scale_ = targets.mean, targets.scale
         self.target_names_ = targets.names
         self._flat = targets.flat

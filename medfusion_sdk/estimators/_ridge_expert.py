@@ -12,7 +12,14 @@ from medfusion_sdk.estimators._group_folds import N_FOLDS, group_folds
 from medfusion_sdk.estimators._scaling import mean_and_spread
 from medfusion_sdk.estimators._unseen import fit_modalities, minimise
 
-__all__ = ["RidgeExpert", "both_answers", "fit_ridge_expert", "ridge_suffices", "spread_of"]
+__all__ = [
+    "RidgeExpert",
+    "both_answers",
+    "fit_ridge_expert",
+    "ridge_suffices",
+    "spread_of",
+    "weigh",
+]
 
 # Rows of a modality have RMS norm one: a priori its log-odds have this variance. TCGA would have
 # less, PTB-XL more: from 0.3 to 3 each scores within 0.02 of AUROC.
@@ -128,7 +135,7 @@ def fit_ridge_expert(
     coefs, voices = fit_modalities(x, present, dims, fold, fit)
     if trees is not None:
         voices = np.concatenate([voices, trees[:, None]], axis=1)
-    weights, factors, intercept = _weigh(voices, y, weight)
+    weights, factors, intercept = weigh(voices, y, weight)
     coef = np.concatenate([own * by for own, by in zip(coefs, factors, strict=False)])
     tree_coef = factors[-1] if trees is not None else np.zeros(factors.shape[1])
     scores = intercept + (voices * factors).sum(axis=1)
@@ -146,10 +153,30 @@ def _fit_classes(z: np.ndarray, y: np.ndarray, weight: np.ndarray, n_classes: in
     return coef
 
 
-def _weigh(
+def weigh(
     voices: np.ndarray, y: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (V, K) of voices (n, V, n_outputs), the factors that these are, and intercepts."""
+    """Weigh scores by what they tell of rows that they were made without.
+
+    Parameters
+    ----------
+    voices : ndarray of shape (n, V, n_outputs)
+        Scores of V models.
+    y : ndarray of shape (n,) of int, or (n, L)
+        Classes or 0/1 labels.
+    weight : ndarray of shape (n,)
+        Row weights.
+
+    Returns
+    -------
+    weights : ndarray of shape (V, K)
+        What each counts, in its standard deviations; at least zero. One column for classes, one
+        for each label.
+    factors : ndarray of shape (V, K)
+        The same as what its scores are multiplied with.
+    intercept : ndarray of shape (n_outputs,)
+        What is added to the sum.
+    """
     if y.ndim == 1:
         own, factor, intercept = _weigh_classes(voices, y, weight)
         return own[:, None], factor[:, None], intercept

@@ -14,6 +14,7 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
 from medfusion_sdk.readers.cells import is_missing
+from medfusion_sdk.readers.files import is_file
 from medfusion_sdk.readers.volume import VOLUME_FILES
 
 __all__ = ["Roles", "VolumeRoles", "find_roles", "find_volume_roles", "names_a_signal"]
@@ -292,7 +293,8 @@ def names_a_signal(text: str) -> bool:
     if path.suffix.lower() in _SIGNAL_FILES:
         return True
     # A WFDB record is often named without its extension.
-    return " " not in path.name and path.with_name(path.name + ".hea").is_file()
+    named = path.name != "" and " " not in path.name
+    return named and is_file(path.with_name(path.name + ".hea"))
 
 
 def _shown(names: Any) -> str:

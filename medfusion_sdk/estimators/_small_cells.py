@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import murmurhash3_32
 
+from medfusion_sdk.encoders._text_windows import warn_of_cut
 from medfusion_sdk.encoders._volume_inputs import KEPT_BYTES, VolumeInputs
 from medfusion_sdk.exceptions import CellError, SignalError
 from medfusion_sdk.readers.cells import Column, read_column
@@ -20,7 +21,7 @@ from medfusion_sdk.readers.image import read_image
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.resampling import resample
 from medfusion_sdk.readers.series import read_series
-from medfusion_sdk.readers.signal import read_signal
+from medfusion_sdk.readers.signal import read_signal, stated_rate
 
 if TYPE_CHECKING:
     from medfusion_sdk.nn.ragged import Ragged
@@ -38,6 +39,9 @@ __all__ = [
 N_TOKENS = 4096
 # Further words of a text are left out.
 _MOST_WORDS = 256
+_READS_MORE = (
+    "A column of TextEncoder(long='chunks'), by make_modality_transformer, reads all of a text."
+)
 _WORD = re.compile(r"\w+|[^\w\s]")  # a mark is a word, too: "infarct?" is no infarct
 _EMPTY = 0  # the number of what stands in an empty text
 _IMAGE_SIZE = (64, 64)
@@ -61,12 +65,26 @@ def read_signals(column: pd.Series, n_channels: int | None) -> Column:
     """
     cells = read_column(column)
     loaded = np.full(len(cells), None, dtype=object)
+    rates: dict[float, Any] = {}  # of records, with the first row of each
     for i in cells.present:
         try:
             loaded[i] = _loaded(cells.cells[i])
+            rate = stated_rate(cells.cells[i])
+            if rate is not None and rates.setdefault(rate, cells.rows[i]) == cells.rows[i]:
+                _require_one(rates)
         except CellError as error:
             raise error.located(cells.rows[i], cells.name) from error
     return read_series(pd.Series(loaded, index=column.index, name=column.name), n_channels)
+
+
+def _require_one(rates: dict[float, Any]) -> None:
+    """Refuse records of several rates, of which samples would be averaged as if they had one."""
+    if len(rates) > 1:
+        shown = ", ".join(f"{rate:g} Hz (row {row!r})" for rate, row in rates.items())
+        raise SignalError(
+            f"records have several rates: {shown}. Bring them to one and hand over arrays, or "
+            "encode them by SignalEncoder, which resamples."
+        )
 
 
 def _loaded(cell: Any) -> Any:
@@ -121,24 +139,32 @@ def read_tokens(column: pd.Series) -> Ragged:
     -------
     Ragged of (length,), int64
         The same in every process; at least one unless the cell is missing.
+
+    Warns
+    -----
+    EncoderWarning
+        If texts have more words than are read.
     """
     import torch
 
     from medfusion_sdk.nn.ragged import Ragged
 
-    cells, tokens = read_column(column), []
-    for row, cell in zip(cells.rows, cells.cells, strict=True):
+    cells, tokens, lengths = read_column(column), [], {}
+    for place, (row, cell) in enumerate(zip(cells.rows, cells.cells, strict=True)):
         if cell is not None and not isinstance(cell, str):
             raise CellError(
                 f"expected text, found a {type(cell).__name__}. Convert the column to strings, or "
                 "leave the cell empty (None)."
             ).located(row, cells.name)
-        tokens.append(torch.tensor([] if cell is None else _hashed(cell), dtype=torch.int64))
+        words = [] if cell is None else _hashed(cell)
+        lengths[place] = len(words)
+        tokens.append(torch.tensor(words[:_MOST_WORDS], dtype=torch.int64))
+    warn_of_cut(cells, lengths, _MOST_WORDS, _READS_MORE)
     return Ragged.of(tokens)
 
 
 def _hashed(text: str) -> list[int]:
-    words = _WORD.findall(text.lower())[:_MOST_WORDS]
+    words = _WORD.findall(text.lower())
     # Python's own hash is another one in each process.
     numbers = [murmurhash3_32(word.encode("utf-8", "replace"), positive=True) for word in words]
     return [1 + number % (N_TOKENS - 1) for number in numbers] or [_EMPTY]

@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
@@ -137,12 +136,12 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         given = None if sample_weight is None else weight[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
         parts = X[counted], targets, weight[counted], rows[counted], together, given, held
         table = TrainingTable(*parts)
-        risk = self._fit_table(table)
-        self.baseline_ = BaselineHazard.fit(risk, targets, table.weight)
+        risk, kept = self._fit_table(table), table.kept
+        self.baseline_ = BaselineHazard.fit(risk[kept], targets.take(kept), table.weight[kept])
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from medfusion_sdk.exceptions import ParameterError
 
-__all__ = ["Targets", "row_weights"]
+__all__ = ["Targets", "balanced_weights", "row_weights"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Targets:
 
 
 def row_weights(X: np.ndarray, y: np.ndarray, sample_weight: Any, class_weight: Any) -> np.ndarray:
-    """Weights that a fit uses: sample weights times class weights.
+    """Weights that rows come with: sample weights times class weights that are given.
 
     Parameters
     ----------
@@ -109,7 +109,8 @@ def row_weights(X: np.ndarray, y: np.ndarray, sample_weight: Any, class_weight: 
     sample_weight : array-like of shape (n,) or None
         The user's.
     class_weight : dict, "balanced" or None
-        scikit-learn's meaning; several labels multiply.
+        scikit-learn's meaning; several labels multiply. "balanced" is left to
+        :func:`balanced_weights`, once it is known which rows are learnt from.
 
     Returns
     -------
@@ -124,9 +125,38 @@ def row_weights(X: np.ndarray, y: np.ndarray, sample_weight: Any, class_weight: 
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not (weight > 0).any():
         raise ParameterError("every sample weight is zero; at least one row must count.")
-    if class_weight is None:
+    if class_weight is None or isinstance(class_weight, str):
         return weight
     factors = np.zeros_like(weight)
     counted = weight > 0
     factors[counted] = compute_sample_weight(class_weight, y[counted])
     return weight * factors
+
+
+def balanced_weights(codes: np.ndarray, weight: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Weigh rows so that each class, or both answers to a label, weigh the same together.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,) of int, or (n, L)
+        Classes or 0/1 labels.
+    weight : ndarray of shape (n,)
+        Sample weights; a row of weight two is two rows.
+    kept : ndarray of int
+        Positions of the rows to learn from, which the classes are counted in.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        `weight` times, for each label, the total over the number of classes and the class's own
+        total: scikit-learn's "balanced".
+    """
+    found = weight.astype(np.float64)
+    for label in codes.reshape(len(codes), -1).T:
+        _, position = np.unique(label, return_inverse=True)
+        totals = np.bincount(position[kept], weight[kept], position.max() + 1)
+        there = totals > 0
+        # A class of which nothing is learnt weighs what it weighs.
+        shares = np.where(there, totals, totals.sum() / there.sum()) * there.sum()
+        found = found * (totals.sum() / shares)[position]
+    return found

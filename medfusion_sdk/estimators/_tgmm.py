@@ -81,8 +81,12 @@ class TGMMBase(RawColumns):
         if self.d_model % self.n_heads:
             raise ParameterError(f"n_heads={self.n_heads} must divide d_model={self.d_model}.")
 
-    def _read_table(self, table: TrainingTable) -> None:
-        """Learn blocks and scaling, by name: the modalities' order in the table doesn't matter."""
+    def _read_table(self, table: TrainingTable) -> TrainingTable:
+        """Learn blocks and scaling, by name: the modalities' order in the table doesn't matter.
+
+        Returns the table with raw columns read.
+        """
+        table = self._read_columns(table)
         found = self._all_blocks(table.X)
         blocks = {name: found[name] for name in sorted(found)}
         self._check_scaling(blocks)
@@ -101,6 +105,7 @@ class TGMMBase(RawColumns):
         self.modalities_ = self._scaling.names
         if clash := sorted(set(self.tuned_) & set(self._token_shapes)):
             raise ParameterError(f"token_shapes names {clash}, whose encoders give one vector.")
+        return table
 
     def _learn(
         self,
@@ -179,7 +184,7 @@ class TGMMBase(RawColumns):
         regularisation: dict[str, Any] = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
-            "alpha": self.alpha / table.weight.sum(),
+            "alpha": self.alpha / table.kept_weight,
             "task_weights": self.task_weights,
         }
         before = getattr(self, "state_", None) if self.warm_start else None
@@ -192,7 +197,8 @@ class TGMMBase(RawColumns):
         sequences = [m for m, name in enumerate(names) if name in self._token_shapes]
         # What an encoder makes anew doesn't stay in the span of what it made before.
         whole = [*sequences, *(m for m, name in enumerate(names) if name in self.tuned_)]
-        self._spans = RowSpans(x, present, self._scaling.dims, whole=whole)
+        kept = table.kept
+        self._spans = RowSpans(x[kept], present[kept], self._scaling.dims, whole=whole)
         dims = [
             built["dims"][m] if m in sequences else width
             for m, width in enumerate(self._spans.dims)
@@ -228,9 +234,10 @@ class TGMMBase(RawColumns):
 
     def _conclude(self, table: TrainingTable) -> None:
         """Look at the training rows through the finished model."""
-        out = self._outputs(table.X, table.rows)
+        learning = table.take(table.kept)
+        out = self._outputs(learning.X, learning.rows)
         self._usual = {
-            task: np.average(answer.values, axis=0, weights=table.weight)
+            task: np.average(answer.values, axis=0, weights=learning.weight)
             for task, answer in self._answers(out).items()
         }
         self._warn_of_collapse(out)

@@ -14,7 +14,12 @@ from medfusion_sdk.estimators._mixture import Mixture
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import probabilities_of
 from medfusion_sdk.estimators._raw_columns import RawRows
-from medfusion_sdk.estimators._ridge_expert import RidgeExpert, fit_ridge_expert, ridge_suffices
+from medfusion_sdk.estimators._ridge_expert import (
+    RidgeExpert,
+    fit_ridge_expert,
+    ridge_suffices,
+    weigh,
+)
 from medfusion_sdk.estimators._rows import values_of
 from medfusion_sdk.estimators._scaling import find_embeddings
 from medfusion_sdk.estimators._tgmm import TGMMBase
@@ -48,8 +53,9 @@ class TGMMDiagnosis(TGMMBase):
     ) -> np.ndarray | None:
         """Fit the experts on the rows with a known diagnosis.
 
-        Returns the ridge expert's scores of the table's rows, NaN where it learnt nothing from
-        them, each by models that haven't seen it; None where there is no such expert.
+        Returns the scores of the table's rows by the ridge expert, or by trees where there is no
+        such expert, each by models that haven't seen it, NaN where nothing was learnt from it;
+        None where there is no expert.
         """
         self.expert_ = self.ridge_expert_ = self._mixture = None
         rows = table.kept if known is None else table.kept[known[table.kept]]
@@ -61,9 +67,10 @@ class TGMMDiagnosis(TGMMBase):
         embeddings = self._sort_columns(values_of(table.X)[rows], table.weight[rows])
         if every and trees_suffice(y, kind, table.groups[rows]):
             trees = self._fit_trees(table, codes, rows, kind)
-            if not embeddings:
-                self._mixture = Mixture.even()
-                return None
+            if trees is not None and not embeddings:
+                scores = np.full_like(trees, np.nan)
+                scores[rows] = trees[rows]
+                return scores
         if self.expert == "auto" and not (every and ridge_suffices(y, table.groups[rows])):
             return None
         x, present = self._scaling.apply(values_of(table.X), table.rows)
@@ -111,12 +118,18 @@ class TGMMDiagnosis(TGMMBase):
         return embeddings
 
     def _weigh_network(self, table: TrainingTable, scores: np.ndarray | None, kind: str) -> None:
-        """Put the trained network beside the ridge expert, by the scores of :meth:`_fit_expert`."""
+        """Put the trained network beside the expert, by the scores of :meth:`_fit_expert`."""
         if scores is None:
             return
         rows = ~np.isnan(scores).any(axis=1)
         network = self._outputs(table.X, table.rows)["logits"]
-        self._mixture = Mixture.fit(scores[rows], network[rows], table.weight[rows], kind=kind)
+        parts = scores[rows], network[rows], table.weight[rows]
+        if self.ridge_expert_ is not None:
+            self._mixture = Mixture.fit(*parts, kind=kind)
+            return
+        trees, _, weight = parts
+        _, factor, intercept = weigh(trees[:, None], table.targets.codes[rows], weight)
+        self._mixture = Mixture.even(*parts, trees * factor[0] + intercept, kind=kind)
 
     def _plain(self, X: np.ndarray | RawRows) -> np.ndarray:
         """Columns as they are: for trees."""

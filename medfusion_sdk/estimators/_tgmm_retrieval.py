@@ -59,7 +59,7 @@ class TGMMRetrieval(TGMMBase):
         return super()._config(n_rows, **{"auto_rows": rows, **settings, **changed})
 
     def _learn_places(self, table: TrainingTable) -> None:
-        self._read_table(table)
+        table = self._read_table(table)
         settings = {
             "embed_size": self.embed_size,
             "temperature": self.temperature,

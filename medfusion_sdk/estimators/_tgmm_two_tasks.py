@@ -10,9 +10,8 @@ from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, MappingTo, Number, OneOf
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._rows import checked_numbers, row_labels
+from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._survivor import SurvivalCurves
 from medfusion_sdk.estimators._targets import row_weights
 from medfusion_sdk.estimators._tgmm_diagnosis import TGMMDiagnosis
@@ -88,11 +87,9 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        raw_X, table = X, self._start_reading(X)
-        values = checked_numbers(self, table)
-        X = self._finish_reading(raw_X, values)
-        check_consistent_length(values, y)
-        weight = row_weights(values, np.zeros(len(values)), sample_weight, None)
+        raw_X, X = X, self._check_rows(X)
+        check_consistent_length(X, y)
+        weight = row_weights(X, np.zeros(len(X)), sample_weight, None)
         counted = weight > 0
         y = y[counted] if hasattr(y, "iloc") else np.asarray(y)[counted]
         targets = TaskTargets.of(y, self.event, self.time)
@@ -101,7 +98,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         given = None if sample_weight is None else weight[counted]
         rows = row_labels(raw_X)
-        together = row_groups(X, groups, rows, counted)
+        together = self._row_groups(X, groups, rows, counted)
         held = self._held_out(together, targets.strata)
         parts = X[counted], targets, weight[counted], rows[counted], together, given, held
         self._fit_table(TrainingTable(*parts))
@@ -118,7 +115,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         return [task for task in _TASKS if task in wanted]
 
     def _fit_table(self, table: TrainingTable) -> None:
-        self._read_table(table)
+        table = self._read_table(table)
         targets = table.targets
         heads: dict[str, dict[str, Any]] = {}
         labels: dict[str, np.ndarray] = {}
@@ -134,10 +131,10 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         self._learn(table, heads, labels)
         self._weigh_network(table, scores, "classes")
         if "prognosis" in self.tasks_:
-            followed = targets.followed
-            risk = self._fit_cox_expert(table, targets.times, followed)
-            times = targets.times.take(followed)
-            self.baseline_ = BaselineHazard.fit(risk[followed], times, table.weight[followed])
+            risk = self._fit_cox_expert(table, targets.times, targets.followed)
+            rows = table.kept[targets.followed[table.kept]]
+            times = targets.times.take(rows)
+            self.baseline_ = BaselineHazard.fit(risk[rows], times, table.weight[rows])
         self._conclude(table)
 
     def _risk(self, X: Any) -> np.ndarray:

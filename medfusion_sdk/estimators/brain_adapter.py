@@ -41,8 +41,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
     into one space. There a contrastive loss pulls a row's two vectors together, and a linear head
     scores the classes from both. Encoders stay as they were published.
 
-    The default `vision_encoder` is a tiny random stand-in, for tests and first steps. For results
-    name M3D-CLIP's folder.
+    The default `vision_encoder` is a tiny random stand-in, for tests and first steps; a process's
+    first fit on it warns. For results name M3D-CLIP's folder.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         Column of texts, or the numeric columns that hold vectors of reports that a text encoder
         made before, or their prefix.
     subject : str or None, default=None
-        Column that names the person; rows of one person aren't contrasted with each other.
+        Column that names the person; rows of one person aren't contrasted with each other, and are
+        the `groups` of a fit that is given none.
     volume_shape : three ints or None, default=None
         Depth, height and width of a flattened volume. Numbers alone without it are vectors of
         reports.

@@ -94,7 +94,9 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
     readout : {"auto", "last", "cls", "mean"}, default="auto"
         Which token states are read out: the last for causal models, else the mean.
     max_text_tokens : int, default=256
-        Tokens per text at most; the head of a longer one is kept.
+        Tokens of a text that are read at a time.
+    long_text : {"cut", "chunks"}, default="cut"
+        What becomes of a longer text, as `long` of :class:`TextEncoder`.
     probe : bool, default=True
         Start the head as logistic regression on the frozen texts, and the text path's layer norm
         so that it standardises them: linear probing before fine-tuning [2]_. Our addition.
@@ -220,6 +222,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         norm_secondary: bool = False,
         readout: str = "auto",
         max_text_tokens: int = 256,
+        long_text: str = "cut",
         probe: bool = True,
         pretrain: str | None = None,
         pretrain_epochs: int = 4,
@@ -271,6 +274,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         self.norm_secondary = norm_secondary
         self.readout = readout
         self.max_text_tokens = max_text_tokens
+        self.long_text = long_text
         self.probe = probe
         self.pretrain = pretrain
         self.pretrain_epochs = pretrain_epochs

@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
-from medfusion_sdk.estimators._groups import row_groups
 from medfusion_sdk.estimators._network_estimator import UnlabelledTable
 from medfusion_sdk.estimators._networks import resume
 from medfusion_sdk.estimators._rows import row_labels
@@ -82,7 +81,9 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
     readout : {"auto", "last", "cls", "mean"}, default="auto"
         Which token states are read out: the last for causal models, else the mean.
     max_text_tokens : int, default=256
-        Tokens per text at most; the head of a longer one is kept.
+        Tokens of a text that are read at a time.
+    long_text : {"cut", "chunks"}, default="cut"
+        What becomes of a longer text, as `long` of :class:`TextEncoder`.
     aug_noise : float, default=0.5
         Standard deviation of the noise on a signal's second view, in units of the signal's own.
         Published command: 0.5.
@@ -184,6 +185,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         norm_secondary: bool = False,
         readout: str = "auto",
         max_text_tokens: int = 256,
+        long_text: str = "cut",
         aug_noise: float = 0.5,
         temperature: float = 0.1,
         contrastive_weight: float = 0.1,
@@ -227,6 +229,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         self.norm_secondary = norm_secondary
         self.readout = readout
         self.max_text_tokens = max_text_tokens
+        self.long_text = long_text
         self.aug_noise = aug_noise
         self.temperature = temperature
         self.contrastive_weight = contrastive_weight
@@ -287,7 +290,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         X = self._check_table(X, reset=True)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))
-        together = row_groups(X, groups, row_labels(X), np.ones(len(X), dtype=bool))
+        together = self._row_groups(X, groups, row_labels(X), np.ones(len(X), dtype=bool))
         table = UnlabelledTable(X, held=self._held_out(together))
         before = getattr(self, "state_", None) if self.warm_start else None
         network, data = self._prepare(table, before)

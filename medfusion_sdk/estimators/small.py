@@ -222,15 +222,16 @@ class SmallMultimodalClassifier(SmallTable):
             "dtype": str(dtype).removeprefix("torch."),
         }
         before = self.state_ if self.warm_start and hasattr(self, "state_") else None
-        network, inputs = self._start(x, present, dtype, table.weight, before)
+        network, inputs = self._start(table, x, present, dtype, before)
         data = self._tensors(inputs, present, raw, dtype)
         data["target"] = self._target_tensor(table.targets, dtype)
+        kept = self._kept_part(table, data)
         if self.fusion == "early":
             self._train_modalities_first(network, table, data)
 
         def finish(trained: SmallNetwork) -> SmallNetwork:
-            weight = torch.from_numpy(table.weight).to(dtype)
-            trained.fill_absent(data, weight, self._embedded(trained, data) if raw else None)
+            weight = torch.from_numpy(table.weight[table.kept]).to(dtype)
+            trained.fill_absent(kept, weight, self._embedded(trained, kept) if raw else None)
             if self._spans is not None:
                 layers = torch.nn.ModuleList(trained.encoders[m] for m in trained.encoders.blocks)
                 trained.encoders.set_block_widths(self._spans.widen(layers))
@@ -241,13 +242,13 @@ class SmallMultimodalClassifier(SmallTable):
         del self._spans
 
     def _start(
-        self, x: np.ndarray, present: np.ndarray, dtype: Any, weight: np.ndarray, before: Any
+        self, table: TrainingTable, x: np.ndarray, present: np.ndarray, dtype: Any, before: Any
     ) -> tuple[SmallNetwork, np.ndarray]:
         """An untrained network with its inputs, in the span of the rows; or the last fit's."""
-        regularisation = {
+        regularisation: dict[str, Any] = {
             "dropout": self.dropout,
             "modality_dropout": self.modality_dropout,
-            "alpha": self.alpha / weight.sum(),
+            "alpha": self.alpha / table.kept_weight,
         }
         if before is not None:
             network = seeded_module(lambda: self._make(**regularisation), self._seed, dtype)
@@ -256,7 +257,10 @@ class SmallMultimodalClassifier(SmallTable):
                 return network, x
         dims = list(self.architecture_["dims"])
         blocks = [m for m, kind in enumerate(self.architecture_["kinds"]) if kind == "block"]
-        self._spans = RowSpans(x, present[:, blocks], [dims[m] for m in blocks]) if blocks else None
+        self._spans = None
+        if blocks:
+            there, widths = present[:, blocks], [dims[m] for m in blocks]
+            self._spans = RowSpans(x[table.kept], there[table.kept], widths)
         if self._spans is not None:
             x = self._spans.project(x)
             for m, width in zip(blocks, self._spans.dims, strict=True):

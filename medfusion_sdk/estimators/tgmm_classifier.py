@@ -236,13 +236,12 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
     }
 
     def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        values, y = super()._validate_fit(self._start_reading(X), y)
-        return self._finish_reading(X, values), y
+        return self._check_rows_and_targets(X, y)
 
     def _fit_table(self, table: TrainingTable) -> None:
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"
-        self._read_table(table)
+        table = self._read_table(table)
         scores = self._fit_expert(table, targets.codes, kind)
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
         self._learn(table, {"diagnosis": settings}, {"target": targets.codes})

@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
 from medfusion_sdk._parameters import Allowed
-from medfusion_sdk.estimators._groups import checked_groups, row_groups
+from medfusion_sdk.estimators._groups import checked_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import checked_numbers, row_labels
 from medfusion_sdk.estimators._targets import Targets, row_weights
@@ -242,7 +242,7 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         weight = row_weights(values, values, sample_weight, None)
         counted = weight > 0
         patients = checked_groups(groups, len(values), row_labels(X), counted)
-        together = row_groups(values, groups, row_labels(X), counted)
+        together = self._row_groups(values, groups, row_labels(X), counted)
         self._module = None
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         targets = None if labels is None else Targets.encode(labels[counted], y)

@@ -10,7 +10,6 @@ import numpy as np
 
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._rows import checked_numbers
 from medfusion_sdk.estimators._survivor import NetworkSurvival
 from medfusion_sdk.estimators._tgmm_explanations import TaskOutput
 from medfusion_sdk.estimators._tgmm_prognosis import TGMMPrognosis
@@ -195,11 +194,10 @@ class TGMMSurvival(TGMMPrognosis, NetworkSurvival):
     _allowed: ClassVar[Mapping[str, Allowed]] = {**TGMMPrognosis._allowed}
 
     def _validate_fit(self, X: Any) -> Any:
-        table = self._start_reading(X)
-        return self._finish_reading(X, checked_numbers(self, table))
+        return self._check_rows(X)
 
     def _fit_table(self, table: TrainingTable) -> np.ndarray:
-        self._read_table(table)
+        table = self._read_table(table)
         labels = self._prognosis_labels(table.targets)
         self._learn(table, {"prognosis": self._prognosis_head}, labels)
         risk = self._fit_cox_expert(table, table.targets)

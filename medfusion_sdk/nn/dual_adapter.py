@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from medfusion_sdk.nn.dual_adapter_shape import DualAdapterShape, LanguageModelParts
 from medfusion_sdk.nn.fusion import Combination
 from medfusion_sdk.nn.gated_attention import GATE_ACTIVATIONS, GatedAttention
-from medfusion_sdk.nn.ragged import Ragged, length_buckets
+from medfusion_sdk.nn.ragged import Ragged, length_buckets, mean_of_parts
 from medfusion_sdk.nn.temporal import PatchEmbedding, TemporalEncoder, revin
 
 __all__ = ["DualAdapterNetwork", "Paths"]
@@ -47,7 +47,8 @@ class DualAdapterNetwork(nn.Module):
 
     Batches are dicts of ``signal`` (B, V, T) or (B, F), ``tokens`` (:class:`Ragged` states that
     enter the first adapted layer), ``text`` (B, text_width), and the masks ``has_signal`` and
-    ``has_text`` (B,).
+    ``has_text`` (B,). Where texts are read window by window, ``windows`` (B,) is how many of them
+    a row's tokens are; each goes through the model by itself.
 
     Parameters
     ----------
@@ -188,14 +189,17 @@ class DualAdapterNetwork(nn.Module):
         """
         secondary = self._series(batch, weight)
         tokens: Ragged = batch["tokens"]
+        if "windows" in batch:
+            tokens = tokens.split(batch["windows"])
+            secondary = secondary.repeat_interleave(batch["windows"], dim=0)
         buckets = length_buckets(tokens.lengths)
         read = []
         for rows in buckets:
             states, mask = tokens.index_select(0, rows).padded()
             states = self._run(states, mask, TEXT, secondary[rows])
             read.append(self._read(states, mask))
-        order = torch.cat(buckets)
-        z = self.norms[TEXT](torch.cat(read)[torch.argsort(order)])
+        readouts = torch.cat(read)[torch.argsort(torch.cat(buckets))]
+        z = self.norms[TEXT](self._join(readouts, tokens.lengths, batch.get("windows")))
         if self.combine.attends and batch["has_signal"].any():
             states = self.temporal_states(batch["signal"])
             z = self.combine.attend(
@@ -204,27 +208,30 @@ class DualAdapterNetwork(nn.Module):
         return z
 
     @torch.no_grad()
-    def frozen_readouts(self, tokens: Ragged) -> Tensor:
+    def frozen_readouts(self, tokens: Ragged, n_windows: Tensor | None = None) -> Tensor:
         """Read texts out of the model without adapters, normalised without scale and shift.
 
         Parameters
         ----------
         tokens : Ragged
             Token states; one at least in each row.
+        n_windows : Tensor of shape (B,), int64, optional
+            Windows of each row; one by default.
 
         Returns
         -------
         Tensor of shape (B, d)
             One vector per row.
         """
+        if n_windows is not None:
+            tokens = tokens.split(n_windows)
         out = self.queries.new_zeros((len(tokens), self.lm.width))
         for rows in length_buckets(tokens.lengths, max_tokens=8192):
             states, mask = tokens.index_select(0, rows).to(self.lm.device).padded()
             for segment in self.upper:
                 states = segment(states, mask)
-            read = layer_norm(self._read(states, mask), (self.lm.width,))
-            out[rows.to(out.device)] = read.to(out.device)
-        return out
+            out[rows.to(out.device)] = self._read(states, mask).to(out.device)
+        return layer_norm(self._join(out, tokens.lengths, n_windows), (self.lm.width,))
 
     def joint(self, batch: Batch) -> Tensor:
         """Run one sequence of both modalities, with adaptation tokens that carry neither.
@@ -307,6 +314,13 @@ class DualAdapterNetwork(nn.Module):
         order = torch.arange(1, mask.shape[1] + 1, device=mask.device)
         token = (mask * (order if self.shape.readout == "last" else order.flip(0))).argmax(dim=1)
         return states[torch.arange(len(states), device=states.device), token]
+
+    def _join(self, readouts: Tensor, lengths: Tensor, n_windows: Tensor | None) -> Tensor:
+        """Average over the windows of each text: over all tokens, where these are averaged."""
+        if n_windows is None or len(readouts) == len(n_windows):
+            return readouts
+        weights = lengths if self.shape.readout == "mean" else torch.ones_like(lengths)
+        return mean_of_parts(readouts, weights, n_windows.to(weights.device))
 
     def _where(self, present: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute the rows that are there; the others are zero, without a gradient."""

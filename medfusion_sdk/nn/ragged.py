@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Ragged", "length_buckets"]
+__all__ = ["Ragged", "length_buckets", "mean_of_parts"]
 
 
 class Ragged:
@@ -86,6 +86,27 @@ class Ragged:
         taken = self.starts[rows].repeat_interleave(lengths) + within
         return Ragged(self.values.index_select(0, taken), lengths)
 
+    def split(self, counts: Tensor) -> Ragged:
+        """Divide rows into parts of equal length, but for one token: longer ones first.
+
+        Parameters
+        ----------
+        counts : Tensor of shape (n_rows,), int64
+            Parts of each row; a row of none has no values.
+
+        Returns
+        -------
+        Ragged
+            All parts as rows, in order; the same values.
+        """
+        if bool((counts == 1).all()):
+            return self
+        owner = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        first = (counts.cumsum(0) - counts)[owner]
+        place = torch.arange(len(owner), device=counts.device) - first
+        longer = place < (self.lengths % counts.clamp(min=1))[owner]
+        return Ragged(self.values, (self.lengths // counts.clamp(min=1))[owner] + longer)
+
     def to(self, *args: object) -> Ragged:
         """Move or cast the values.
 
@@ -118,6 +139,36 @@ class Ragged:
         padded = self.values.new_zeros((*mask.shape, *self.values.shape[1:]))
         padded[mask] = self.values
         return padded, mask
+
+
+def mean_of_parts(values: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """Average over the parts of each row.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_parts, ...)
+        Parts of all rows, in order.
+    weights : Tensor of shape (n_parts,)
+        Weight of each.
+    counts : Tensor of shape (n_rows,), int64
+        Parts of each row; one at least.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, ...)
+        One mean per row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> mean_of_parts(torch.tensor([1.0, 3.0, 5.0]), torch.ones(3), torch.tensor([2, 1]))
+    tensor([2., 5.])
+    """
+    owner = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    total = values.new_zeros(len(counts)).index_add(0, owner, weights.to(values))
+    shares = (weights.to(values) / total[owner]).reshape(-1, *[1] * (values.ndim - 1))
+    out = values.new_zeros((len(counts), *values.shape[1:]))
+    return out.index_add(0, owner, values * shares)
 
 
 def length_buckets(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.exceptions import DataError
+from medfusion_sdk.readers._event_keys import as_labels, index_of, read_keys, read_numbers
 from medfusion_sdk.readers._event_plan import EventPlan
 
 # One kept event.
@@ -30,12 +31,15 @@ class EventColumns:
     value: str
 
     def check(self, found: Sequence[Any], place: str) -> None:
-        """Refuse a table that lacks one of them."""
+        """Refuse a table that lacks one of them, or has one twice."""
         if absent := [name for name in vars(self).values() if name not in found]:
             raise DataError(
                 f"{place} has no column {absent}; found {list(found)}. Name the columns with "
                 "id=, time=, parameter= and value=."
             )
+        names = list(found)
+        if twice := [name for name in vars(self).values() if names.count(name) > 1]:
+            raise DataError(f"{place} has several columns {twice}; rename those that aren't meant.")
 
 
 class EventIntake:
@@ -50,7 +54,7 @@ class EventIntake:
     ids : sequence or None
         The stays that are wanted; None for every one that appears.
     as_text : bool
-        Ids are read as text, as from a CSV file, whose pieces could differ in type.
+        Ids are read as text, as from a CSV file, which doesn't tell texts from numbers.
     """
 
     def __init__(
@@ -61,9 +65,13 @@ class EventIntake:
         self.as_text = as_text
         self.counts = np.zeros((len(plan.codes), len(FATES)), dtype=np.int64)
         self.unknown: Counter[Any] = Counter()
-        self._wanted = None if ids is None else _index_of(ids)
-        known = [] if self._wanted is None else list(self._wanted)
-        self._stays = {str(key) if as_text else key: stay for stay, key in enumerate(known)}
+        self._wanted: pd.Index | None = None
+        known: list[str] = []
+        if ids is not None:
+            self._wanted, known = index_of(ids)
+        self._stays = {key: stay for stay, key in enumerate(known)}
+        self._were_texts = False
+        self._seen: dict[str, bool] = {}
 
     def take(self, piece: pd.DataFrame) -> np.ndarray:
         """Return the records of the events that count."""
@@ -90,33 +98,40 @@ class EventIntake:
         """Return the table's index, and the row of each stay number."""
         if self._wanted is not None:
             return self._wanted.rename(name), np.arange(len(self._wanted))
-        keys = pd.Index(list(self._stays), name=name)
-        if self.as_text:
-            keys = _as_whole_numbers(keys)
-        try:
-            order = np.asarray(keys.argsort())
-        except TypeError as cause:
-            raise DataError(f"ids of different types in column {name!r}: {cause}.") from cause
+        # A CSV file doesn't tell texts from numbers.
+        as_text = self._were_texts and not self.as_text
+        keys = as_labels(list(self._stays), as_text=as_text).rename(name)
+        order = np.asarray(keys.argsort())
         row = np.empty(len(keys), dtype=int)
         row[order] = np.arange(len(keys))
         return keys[order], row
 
+    @property
+    def foreign(self) -> list[str]:
+        """Some of the stays that the events name, where none of them was asked for."""
+        return [] if any(self._seen.values()) else list(self._seen)[:3]
+
     def _number_stays(self, column: pd.Series) -> np.ndarray:
-        codes, ids = pd.factorize(column)
+        codes, ids, were_texts = read_keys(column)
+        self._were_texts |= were_texts
         if self._wanted is None:
             for key in ids:
-                self._stays.setdefault(key, len(self._stays))
-        # The last entry serves missing ids, which factorize numbers -1.
-        return np.array([*(self._stays.get(key, -1) for key in ids), -1], dtype=np.int64)[codes]
+                if key is not None:
+                    self._stays.setdefault(key, len(self._stays))
+        found = [self._stays.get(key, -1) if key is not None else -1 for key in ids]
+        if self._wanted is not None and not any(self._seen.values()):
+            self._seen |= {k: n >= 0 for k, n in zip(ids, found, strict=True) if k is not None}
+        # The last entry serves missing ids, which are numbered -1.
+        return np.array([*found, -1], dtype=np.int64)[codes]
 
     def _number_parameters(self, column: pd.Series) -> np.ndarray:
-        codes, found = pd.factorize(column)
-        # Item numbers, as some databases have them, count as names.
-        names = [str(name) for name in found]
+        codes, found, _ = read_keys(column)
+        names = [name or "" for name in found]
         lookup = np.array([*(self.plan.codes.get(name, -1) for name in names), -1], dtype=np.int64)
         counts = np.bincount(codes + 1, minlength=len(names) + 1)
-        unknown = {name: int(n) for name, n in zip(["", *names], counts, strict=True) if n}
-        self.unknown.update({n: unknown[n] for n in unknown if n not in self.plan.codes})
+        for name, n in zip(["", *names], counts.tolist(), strict=True):
+            if n and name not in self.plan.codes:
+                self.unknown[name] += n
         return lookup[codes]
 
     def _numbers(self, piece: pd.DataFrame, role: str) -> np.ndarray:
@@ -127,19 +142,4 @@ class EventIntake:
                 "take the distance to each stay's start, for example in minutes: "
                 "(stamp - start).dt.total_seconds() / 60."
             )
-        numbers = pd.to_numeric(column, errors="coerce")
-        return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _index_of(ids: Sequence[Any]) -> pd.Index:
-    index = pd.Index(ids)
-    if index.has_duplicates:
-        raise DataError(f"ids names a stay twice: {index[index.duplicated()][:5].tolist()}.")
-    return index
-
-
-def _as_whole_numbers(keys: pd.Index) -> pd.Index:
-    """Turn ids back into numbers where nothing but whole numbers without padding were read."""
-    if not all(key.isdecimal() and str(int(key)) == key and len(key) < 19 for key in keys):
-        return keys
-    return keys.astype(np.int64)
+        return read_numbers(column, strict=role == "time")

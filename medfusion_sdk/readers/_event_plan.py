@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from medfusion_sdk.exceptions import ModalityError, ParameterError
+from medfusion_sdk.readers._event_keys import text_key
 
 AGGREGATES = ("mean", "last", "sum", "min", "max")
 STATIC = "static__"
@@ -64,16 +66,18 @@ def make_plan(
     length: int,
 ) -> EventPlan:
     """Check what is asked and number the parameters."""
-    series = {str(name): tuple(map(str, members)) for name, members in groups.items()}
+    series = {str(name): tuple(map(_name, members)) for name, members in groups.items()}
     _check_groups(series)
     _check_grid(step, length)
     named = statics if isinstance(statics, Mapping) else {name: name for name in statics or ()}
-    columns = {str(parameter): f"{STATIC}{name}" for parameter, name in named.items()}
+    columns = {_name(parameter): f"{STATIC}{name}" for parameter, name in named.items()}
+    if len(columns) < len(named):
+        raise ModalityError(f"statics names a parameter twice: {list(named)}.")
     if len(set(columns.values())) < len(columns):
         raise ModalityError(f"statics gives one column to two parameters: {columns}.")
     members = [parameter for group in series.values() for parameter in group]
     names = list(dict.fromkeys([*members, *columns]))
-    low, high = _bounds(names, {str(name): pair for name, pair in (limits or {}).items()})
+    low, high = _bounds(names, {_name(name): pair for name, pair in (limits or {}).items()})
     return EventPlan(
         groups=series,
         statics=columns,
@@ -84,6 +88,14 @@ def make_plan(
         step=float(step),
         length=int(length),
     )
+
+
+def _name(parameter: Any) -> str:
+    """Read a parameter's name or item number as those of the events are read."""
+    name = text_key(parameter)
+    if name is None:
+        raise ModalityError(f"{parameter!r} can't name a parameter.")
+    return name
 
 
 def _check_groups(groups: dict[str, tuple[str, ...]]) -> None:
@@ -126,7 +138,7 @@ def _bounds(names: list[str], limits: Limits) -> tuple[np.ndarray, np.ndarray]:
 
 def _aggregates(names: list[str], aggregate: str | Mapping[str, str]) -> np.ndarray:
     by_name = aggregate if isinstance(aggregate, Mapping) else dict.fromkeys(names, aggregate)
-    chosen = {str(name): way for name, way in by_name.items()}
+    chosen = {_name(name): way for name, way in by_name.items()}
     _check_known("aggregate", chosen, names)
     for way in chosen.values():
         if way not in AGGREGATES:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
+import os
+import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +19,26 @@ import pandas as pd
 from medfusion_sdk.exceptions import (
     DataError,
     DataFileNotFoundError,
+    MedFusionError,
     MissingDependencyError,
     ParameterError,
 )
 from medfusion_sdk.readers._event_intake import EVENT, EventColumns
+from medfusion_sdk.readers.files import is_file
 
 # Events that are held and sorted at once: about 50 MB with everything that sorting takes.
 PIECE = 1 << 18
+# What pandas raises of CSV files that are cut off, damaged or none.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
 # Files that a spill has open at once.
 _MOST_BATCHES = 512
 # A short line of a CSV file, to guess from its size how many events it holds.
@@ -33,7 +51,10 @@ class FrameSource:
     as_text = False
 
     def __init__(self, events: pd.DataFrame, columns: EventColumns) -> None:
-        columns.check(events.columns, "the event table")
+        names = list(vars(columns).values())
+        if any(name not in events.columns and name in events.index.names for name in names):
+            events = events.reset_index()
+        columns.check(list(events.columns), "the event table")
         self._events = events[list(vars(columns).values())]
 
     @property
@@ -70,13 +91,19 @@ class ParquetSource:
             # Buffering ahead keeps what it has read, and so in the end the whole file.
             with parquet.ParquetFile(self._path, pre_buffer=False) as file:
                 yield file
-        except (pa.ArrowException, OSError) as cause:
+        except MedFusionError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as cause:
             raise DataError(f"{self._path} is not a readable Parquet file: {cause}") from cause
 
     def pieces(self) -> Iterator[pd.DataFrame]:
+        import pyarrow as pa
+
+        whole = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
         with self._open() as file:
             for batch in file.iter_batches(batch_size=PIECE, columns=self._columns):
-                yield batch.to_pandas()
+                # Whole numbers stay whole where some are missing; an index is a column.
+                yield batch.to_pandas(types_mapper=whole.get, ignore_metadata=True)
 
 
 class CsvSource:
@@ -88,24 +115,50 @@ class CsvSource:
         self._path = path
         self._columns = columns
         self.n_batches = 1 + path.stat().st_size // (_LINE_BYTES * PIECE)
-        columns.check(list(self._read(nrows=0).columns), str(path))
+        with self._named():
+            columns.check(self._header(), str(path))
 
-    def _read(self, **options: Any) -> Any:
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn what damaged files raise into an error that names the file."""
         try:
-            return pd.read_csv(self._path, **options)
-        except (ValueError, UnicodeDecodeError) as cause:
+            yield
+        except DataError:
+            raise
+        except ImportError as cause:
+            raise MissingDependencyError(f"reading {self._path}: {cause}") from cause
+        except _UNREADABLE as cause:
             raise DataError(f"{self._path} is not a readable CSV file: {cause}") from cause
+
+    def _header(self) -> list[str]:
+        """Read the first line as it stands: pandas renames a column that is there twice."""
+        plain: dict[str, Any] = {"dtype": str, "keep_default_na": False, "nrows": 1}
+        header = pd.read_csv(self._path, header=None, **plain).iloc[0].tolist()
+        if not isinstance(pd.read_csv(self._path, **plain).index, pd.RangeIndex):
+            raise DataError(
+                f"{self._path}: the first line has {len(header)} names, and the next one more "
+                "fields. Which field is which isn't clear; a comma within a field needs quotes."
+            )
+        return [str(name) for name in header]
 
     def pieces(self) -> Iterator[pd.DataFrame]:
         names = self._columns
-        # Ids and names as text: what pandas guesses may differ from piece to piece.
-        kinds = {names.id: str, names.parameter: str}
-        reader = self._read(usecols=list(vars(names).values()), dtype=kinds, chunksize=PIECE)
-        with reader:
-            try:
+        with self._named():
+            # Nothing but an empty field is missing: sodium is called NA, and so may a stay be.
+            # Ids and names are text: what pandas guesses may differ from piece to piece. With
+            # usecols= it would let lines of too many fields pass.
+            reader = pd.read_csv(
+                self._path,
+                dtype={names.id: str, names.parameter: str},
+                keep_default_na=False,
+                na_values=[""],
+                index_col=False,
+                low_memory=False,
+                float_precision="round_trip",
+                chunksize=PIECE,
+            )
+            with reader:
                 yield from reader
-            except ValueError as cause:
-                raise DataError(f"{self._path} is not a readable CSV file: {cause}") from cause
 
 
 Source = FrameSource | ParquetSource | CsvSource
@@ -115,8 +168,13 @@ def open_source(events: Any, columns: EventColumns) -> Source:
     """Choose the reader of an event table by its type or its file's ending."""
     if isinstance(events, pd.DataFrame):
         return FrameSource(events, columns)
+    if not isinstance(events, str | os.PathLike):
+        raise ParameterError(
+            f"events has to be a DataFrame or the path of a file, found {type(events).__name__}. "
+            "Put pieces together with pandas.concat, or give the path of the file they are from."
+        )
     path = Path(events)
-    if not path.is_file():
+    if not is_file(path):
         raise DataFileNotFoundError(f"no file {path}.")
     if path.suffix in (".parquet", ".pq"):
         return ParquetSource(path, columns)

@@ -44,6 +44,21 @@ class Column:
         """Positions of the cells that are there."""
         return [i for i, cell in enumerate(self.cells) if cell is not None]
 
+    def take(self, rows: Sequence[int] | np.ndarray) -> Column:
+        """Take some rows, by position.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Which.
+
+        Returns
+        -------
+        Column
+            Their cells, under their labels.
+        """
+        return Column([self.cells[i] for i in rows], [self.rows[i] for i in rows], self.name)
+
 
 def is_missing(cell: Any) -> bool:
     """Tell whether a cell is missing: None, NaN, NaT or pd.NA.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.readers._event_doubts import tell_doubts
 from medfusion_sdk.readers._event_grid import GridBatch, grid_batch
 from medfusion_sdk.readers._event_intake import FATES, EventColumns, EventIntake
 from medfusion_sdk.readers._event_plan import EventPlan, Groups, Limits, make_plan
@@ -69,13 +70,14 @@ def grid_events(
     Parameters
     ----------
     events : DataFrame or path
-        One row per event. A path of a ``.parquet`` file (which needs pyarrow) or a ``.csv`` file
-        is read in pieces; what is kept passes through a private temporary folder, so memory
-        grows with the cohort table and not with the number of events.
+        One row per event. A path of a ``.parquet`` file (which needs pyarrow) or a ``.csv`` file,
+        plain or compressed, gives what the table itself gives. It is read in pieces; what is kept
+        passes through a private temporary folder, so memory grows with the cohort table and not
+        with the number of events.
     groups : mapping of str to sequence of str
         Column of each modality group, and the parameters that are its channels, in order. A
         parameter is in one group at most. The columns and channels of the table are these,
-        whatever the events hold.
+        whatever the events hold. Item numbers name parameters, too.
     step : float
         Width of a step, in the unit of `time`.
     length : int
@@ -83,7 +85,9 @@ def grid_events(
         edge belongs to the last step.
     id, time, parameter, value : str
         Columns of the stay, of the time since the stay's start (a number), of the parameter's
-        name and of the value.
+        name or item number, and of the value. Ids and item numbers are the same whether they came
+        as whole numbers, floats, categories or text: 200001, 200001.0, "200001" and "200001.0" are
+        one stay; "007" is another than 7. Nothing but an empty name is missing: "NA" is sodium.
     statics : mapping of str to str, or sequence of str, default=None
         Parameters with one value per stay, and their names: ``{"Age": "age"}`` makes the column
         ``static__age``. The earliest value counts. A parameter can be a channel as well.
@@ -109,7 +113,8 @@ def grid_events(
     Raises
     ------
     DataError
-        If a column is absent, times are dates, or a file can't be read.
+        If a column is absent or there twice, times are dates or texts, ids of more than 16 digits
+        came as floats, `ids` names a stay twice, or a file can't be read.
     ModalityError
         If groups overlap or can't be named so.
     ParameterError
@@ -118,6 +123,12 @@ def grid_events(
         If there is no such file.
     MissingDependencyError
         If a Parquet file is given and pyarrow isn't installed.
+
+    Warns
+    -----
+    ModalityWarning
+        If a parameter that was asked for never occurs, or none of its events counts, or none of
+        `ids` has an event.
 
     See Also
     --------
@@ -132,21 +143,55 @@ def grid_events(
     >>> import pandas as pd
     >>> from medfusion_sdk import grid_events
     >>> events = pd.DataFrame(
-    ...     [(7, 5, "HR", 80.0), (7, 50, "HR", 90.0), (7, 130, "GCS", 15.0), (8, 0, "Age", 61.0)],
+    ...     [(7, 5, "HR", 80), (7, 50, "HR", 90), (7, 70, "MAP", 65), (8, 0, "Age", 61)],
     ...     columns=["record_id", "minute", "parameter", "value"],
     ... )
-    >>> groups = {"vitals": ["HR", "MAP"], "neuro": ["GCS"]}
+    >>> groups = {"vitals": ["HR", "MAP"]}
     >>> table, report = grid_events(events, groups, step=60, length=3, statics={"Age": "age"})
     >>> table.loc[7, "vitals"]
     array([[85., nan, nan],
-           [nan, nan, nan]], dtype=float32)
+           [nan, 65., nan]], dtype=float32)
     >>> table.loc[8, "vitals"] is None, float(table.loc[8, "static__age"])
     (True, 61.0)
     >>> int(report.counts["used"])
     4
     """
     plan = make_plan(groups, statics, limits, aggregate, step, length)
-    columns = EventColumns(id, time, parameter, value)
+    table, report, foreign = put_on_grid(
+        events, plan, EventColumns(id, time, parameter, value), ids
+    )
+    tell_doubts(report, foreign, table.index)
+    return table, report
+
+
+def put_on_grid(
+    events: pd.DataFrame | str | os.PathLike[str],
+    plan: EventPlan,
+    columns: EventColumns,
+    ids: Sequence[Any] | None,
+) -> tuple[pd.DataFrame, EventReport, list[str]]:
+    """Do what :func:`grid_events` does, without its warnings.
+
+    Parameters
+    ----------
+    events : DataFrame or path
+        One row per event.
+    plan : EventPlan
+        What is asked.
+    columns : EventColumns
+        Names of the table's columns.
+    ids : sequence or None
+        Stays to have a row each.
+
+    Returns
+    -------
+    table : DataFrame
+        Indexed by stay.
+    report : EventReport
+        What became of every event.
+    foreign : list of str
+        Some of the stays that the events are of, where none of `ids` is among them.
+    """
     source = open_source(events, columns)
     intake = EventIntake(plan, columns, ids, source.as_text)
     pieces = (intake.take(piece) for piece in source.pieces())
@@ -155,9 +200,9 @@ def grid_events(
         _Cells.of(grid_batch(records, plan), plan)
         for records in whole_stays(pieces, source.n_batches, spill=spill)
     ]
-    index, row = intake.stays(id)
+    index, row = intake.stays(columns.id)
     table = _assemble(batches, index, row, plan)
-    return table, _report(batches, intake, table)
+    return table, _report(batches, intake, table), intake.foreign
 
 
 @dataclass(frozen=True)

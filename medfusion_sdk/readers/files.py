@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medfusion_sdk.exceptions import CellError, CellFileNotFoundError
 
-__all__ = ["require_file", "shown"]
+__all__ = ["is_file", "require_file", "shown"]
 
 _SHOWN = 200  # characters of a path in a message
 _KINDS = {
@@ -60,6 +60,30 @@ def require_file(path: Path, error: type[CellError], what: str) -> Path:
         kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
         raise error(f"{shown(path)} is {kind}, expected a {what}.")
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a regular file stands under a path, of which anything may be asked.
+
+    Parameters
+    ----------
+    path : Path
+        Perhaps longer than names of files may be, or in a folder that may not be entered.
+
+    Returns
+    -------
+    bool
+        True for a file.
+
+    Examples
+    --------
+    >>> is_file(Path("a" * 5000))
+    False
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def shown(path: Path) -> str:

@@ -105,16 +105,23 @@ def _decode(path: Path) -> np.ndarray:
                     f"{path} is {image.width} by {image.height} by its header; at most "
                     f"{MAX_PIXELS} pixels are read. Make it smaller."
                 )
+            n_pictures = getattr(image, "n_frames", 1)
+            # A photograph's second picture is a smaller copy, or tells how bright it may be shown.
+            if image.format == "PNG" and n_pictures > 1:
+                raise ImageError(
+                    f"{path} holds {n_pictures} pictures, expected one. Save the one that is "
+                    "meant, or hand the frames to VideoEncoder as an array."
+                )
             upright = ImageOps.exif_transpose(image)
             # Sixteen bits stay so; a palette, transparency or print colours become RGB.
             deep = upright.mode.startswith("I")
             return np.asarray(upright if deep else upright.convert("RGB"))
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is no PNG, JPEG or .npy file; convert it.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{path} can't be decoded: {error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes pillow raise anything
+        raise ImageError(f"{path} can't be decoded: {type(error).__name__}: {error}") from error
 
 
 def _as_array(cell: Any) -> np.ndarray:

@@ -62,9 +62,10 @@ def _affines(path: Path, fields: Any) -> list[np.ndarray]:
             continue
         affine = fields.get_sform() if name == "sform" else _qform(path, fields)
         axes = affine[:3, :3]
-        lengths = np.linalg.norm(axes, axis=0)
         # Of the volume that the axes span: zero where two of them are one.
-        if not np.isfinite(affine).all() or abs(np.linalg.det(axes)) <= 1e-3 * lengths.prod():
+        with np.errstate(over="ignore", invalid="ignore"):
+            flat = not abs(np.linalg.det(axes)) > 1e-3 * np.linalg.norm(axes, axis=0).prod()
+        if flat or not np.isfinite(affine).all():
             raise VolumeError(
                 f"{path}: its {name} is no orientation in space, {axes.tolist()}. {_AS_STORED}"
             )
@@ -109,6 +110,12 @@ def millimetres(header: NiftiHeader) -> tuple[tuple[float, ...] | None, str]:
     doubt : str
         What it is.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _millimetres(header)
+
+
+def _millimetres(header: NiftiHeader) -> tuple[tuple[float, ...] | None, str]:
+    """As :func:`millimetres`, where lengths beyond any number are told, not warned of."""
     fields = header.fields
     found = np.abs(np.asarray(fields["pixdim"][1:4], dtype=float))
     unit = int(fields["xyzt_units"]) & 7

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medfusion_sdk.exceptions import CellError, CellFileNotFoundError
+from medfusion_sdk.exceptions import CellError
+from medfusion_sdk.readers.files import require_file
 
 __all__ = ["open_npy"]
 
@@ -35,12 +36,13 @@ def open_npy(path: Path, error: type[CellError] = CellError) -> np.ndarray:
     CellError
         (of class `error`) If it isn't a complete ``.npy`` file of real numbers.
     """
-    if not path.is_file():
-        raise CellFileNotFoundError(f"no file {path}.")
+    require_file(path, error, ".npy file")
     try:
-        # Zero-sized maps are the one case that numpy can't map.
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OverflowError, EOFError, TypeError) as cause:
+        # Zero-sized maps are the one case that numpy can't map. It takes a header for Python, and
+        # raises whatever a tokenizer, a parser and an allocation do for a damaged one.
+        with np.errstate(over="ignore"):
+            array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as cause:
         raise error(
             f"{path} is not a complete .npy file of plain numbers: {cause} "
             "Write it with numpy.save(path, array, allow_pickle=False)."

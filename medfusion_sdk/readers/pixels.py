@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medfusion_sdk.exceptions import CellError
+from medfusion_sdk.readers.voxels import pieces
 
 __all__ = ["SCALES", "to_rgb8"]
 
@@ -46,11 +47,12 @@ def to_rgb8(pixels: np.ndarray, scale: str, what: str, error: type[CellError]) -
     if pixels.dtype != np.uint8 or scale == "minmax":
         low, high = _bounds(pixels, scale, what, error)
         spread = np.float64(high) - low
-        if spread > 0:
-            unit = (pixels - np.float64(low)) / spread
-            pixels = np.rint(255 * unit).astype(np.uint8)
-        else:
-            pixels = np.zeros(pixels.shape, dtype=np.uint8)
+        eight_bits = np.zeros(pixels.shape, dtype=np.uint8)
+        # In slabs: eight bytes for each value of a large picture would be many times the picture.
+        for piece in pieces(pixels.shape) if spread > 0 else ():
+            unit = (pixels[piece] - np.float64(low)) / spread
+            eight_bits[piece] = np.rint(255 * unit)
+        pixels = eight_bits
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
@@ -58,15 +60,15 @@ def _bounds(
     pixels: np.ndarray, scale: str, what: str, error: type[CellError]
 ) -> tuple[float, float]:
     """Values that stand for black and for white."""
-    if not np.isfinite(pixels).all():
+    low, high = float(pixels.min()), float(pixels.max())  # NaN where there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise error(f"{what} holds NaN or infinity.")
     if scale == "minmax":
-        return float(pixels.min()), float(pixels.max())
+        return low, high
     if pixels.dtype.kind == "b":
         return 0.0, 1.0
     if pixels.dtype in (np.uint8, np.uint16):
         return 0.0, float(np.iinfo(pixels.dtype).max)
-    low, high = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
         return 0.0, 1.0
     raise error(

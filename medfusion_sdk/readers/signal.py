@@ -18,13 +18,15 @@ import numpy as np
 
 from medfusion_sdk.exceptions import CellFileNotFoundError, SignalError
 from medfusion_sdk.readers.digest import array_digest, files_digest
+from medfusion_sdk.readers.files import is_file, shown
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.signal_rate import resample_signal, resampled_length
-from medfusion_sdk.readers.wfdb_header import record_files
+from medfusion_sdk.readers.wfdb_header import read_header, record_files
 from medfusion_sdk.readers.wfdb_record import read_record
+from medfusion_sdk.readers.wfdb_segments import layout_of
 from medfusion_sdk.readers.wfdb_signals import MAX_SAMPLES
 
-__all__ = ["read_signal", "signal_digest"]
+__all__ = ["read_signal", "signal_digest", "stated_rate"]
 
 
 def read_signal(
@@ -123,6 +125,27 @@ def signal_digest(cell: Any) -> bytes:
     return array_digest(_as_array(cell))
 
 
+def stated_rate(cell: Any) -> float | None:
+    """Say at which rate a cell was recorded, as far as it says so itself.
+
+    Parameters
+    ----------
+    cell : str, Path, ndarray or list
+        As for :func:`read_signal`.
+
+    Returns
+    -------
+    float or None
+        Samples per second of a WFDB record's fastest lead; None for arrays and ``.npy`` files.
+    """
+    path = _find(cell) if isinstance(cell, str | os.PathLike) else None
+    if path is None or path.suffix == ".npy":
+        return None
+    header = read_header(path)
+    signals = layout_of(header) if header.segments else header.signals
+    return header.fs * max(signal.per_frame for signal in signals)
+
+
 @dataclass(frozen=True)
 class _Source:
     """Channels as they were found, each at its rate, and how to speak of them in a message."""
@@ -176,12 +199,12 @@ def _find(cell: str | os.PathLike[str]) -> Path:
     else:
         candidates = [path.with_name(path.name + ".hea"), path.with_name(path.name + ".npy")]
     for candidate in candidates:
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
-    if path.is_file():
+    if is_file(path):
         raise SignalError(f"{path} is neither a WFDB record (.hea and .dat) nor a .npy file.")
     raise CellFileNotFoundError(
-        f"no signal file at {path}; looked for {' and '.join(map(str, candidates))}."
+        f"no signal file at {shown(path)}; looked for {' and '.join(map(shown, candidates))}."
     )
 
 

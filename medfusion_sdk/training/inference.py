@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,42 @@ from torch import Tensor, nn
 from medfusion_sdk.backbones.devices import is_out_of_memory, limit_threads, resolve_device
 from medfusion_sdk.training.batches import Batches, move
 
-__all__ = ["predict_batches"]
+__all__ = ["PREDICT_ROWS", "alone_with", "predict_batches"]
 
 PREDICT_ROWS = 1024
+# A module's lock is kept beside it: a module with a lock couldn't be copied or pickled.
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_GUARD = threading.Lock()
+
+
+@contextmanager
+def alone_with(module: nn.Module) -> Iterator[None]:
+    """Keep other threads from computing with a module meanwhile.
+
+    Modules remember things while they compute: recurrent layers of torch rebuild their list of
+    weights, an explanation's hooks collect what passes, sub-networks are drawn.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module that several threads share.
+
+    Yields
+    ------
+    None
+        Nothing; the module is run inside.
+
+    Examples
+    --------
+    >>> import torch
+    >>> module = torch.nn.Linear(1, 1)
+    >>> with alone_with(module), alone_with(module):  # the same thread may enter again
+    ...     pass
+    """
+    with _GUARD:
+        lock = _locks.setdefault(module, threading.RLock())
+    with lock:
+        yield
 
 
 def predict_batches(
@@ -59,10 +94,16 @@ def predict_batches(
             f"predict_batches needs a torch module or a bound method of one, got {function!r}."
         )
     rows = Batches(data, None, PREDICT_ROWS if batch_size == "auto" else int(batch_size))
-    with limit_threads(), _evaluating(module.to(where)), torch.inference_mode():
+
+    def run(batch: Any) -> Any:
+        tensors = move(batch.tensors, where)
+        with alone_with(module), _evaluating(module.to(where)):
+            return function(tensors)
+
+    with limit_threads(), torch.inference_mode():
         while True:
             try:
-                return _collect([function(move(batch.tensors, where)) for batch in rows])
+                return _collect([run(batch) for batch in rows])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or rows.batch_size == 1:
                     raise

@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 _UNMOVED = ("key.bias", "k_proj.bias", "k_lin.bias")
 KINDS = (
     "text-standin", "text-bert", "text-roberta", "text-distilbert", "text-llama",
+    "text-windows",
     "image-standin", "image-vit", "image-dinov2", "image-clip", "slices-vit", "signal",
 )  # fmt: skip
 
@@ -36,9 +37,12 @@ def make(kind, folder):
         cells = list(rng.standard_normal((3, 2, 2300)))
         return SignalEncoder("st-mem", weights=weights, leads=("II", "V5")).fit(cells), cells
     if family == "text":
-        backbone = "standin-text" if model == "standin" else write_checkpoint(folder, model)
+        backbone = (
+            "standin-text" if model in ("standin", "windows") else write_checkpoint(folder, model)
+        )
         cells = ["sinus rhythm", "no acute st elevation in lead v2", "sinus"]
-        return TextEncoder(backbone, dtype="float32"), cells
+        windows = {"max_length": 5, "long": "chunks"} if model == "windows" else {}
+        return TextEncoder(backbone, dtype="float32", **windows), cells
     if family == "slices":
         cells = list(rng.random((3, 7, 40, 40)))
         return ImageEncoder(write_vision(folder, model), dtype="float32", slices=3), cells

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from medfusion_sdk.datasets import load_adrenal, load_nifti_cohort, make_volume_cohort
 from medfusion_sdk.exceptions import DataError, DataFileNotFoundError, ParameterError
 from medfusion_sdk.readers.volume import read_volume
+from tests.damage import damaged
 
 RNG = np.random.default_rng(0)
 IMAGES = {part: 255 * RNG.integers(0, 2, (n, 8, 8, 8), dtype=np.uint8)
@@ -169,3 +170,37 @@ def test_generated_sessions_share_their_persons_class():
     pd.testing.assert_series_equal(again.data["report"], cohort.data["report"])
     with pytest.raises(ParameterError, match="n_subjects=11"):
         make_volume_cohort(10, n_subjects=11)
+
+
+# -- damage -------------------------------------------------------------------------------------
+
+
+def test_damaged_archive_is_read_or_refused_by_name(tmp_path):
+    write_adrenal(tmp_path)
+    path = next(tmp_path.glob("*.npz"))
+    refused = []
+    for variant in damaged(path.read_bytes(), 60):
+        path.write_bytes(variant)
+        try:
+            load_adrenal(tmp_path)
+        except DataError as told:
+            refused.append(str(told))
+    assert len(refused) > 20
+    assert all(path.name in message for message in refused)
+
+
+def test_participants_keep_answers_that_pandas_takes_for_missing(bids):
+    lines = ["participant_id\tgroup\tage", "sub-01\tNone\t70", "sub-02\tNA\tn/a"]
+    (bids / "participants.tsv").write_text("\n".join(lines) + "\n")
+    table = load_nifti_cohort(bids)
+    found = table.drop_duplicates("subject").set_index("subject")
+    assert found["group"].reindex(["01", "02"]).tolist() == ["None", "NA"]
+    assert found.loc["01", "age"] == 70
+    assert np.isnan(found.loc["02", "age"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00a", b'a\t"b\nc'])
+def test_damaged_participants_are_refused_by_name(bids, content):
+    (bids / "participants.tsv").write_bytes(content)
+    with pytest.raises(DataError, match=r"participants\.tsv"):
+        load_nifti_cohort(bids)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfusion_sdk.encoders._batching import compute_batches, one_thread_each, plan_batches
+from medfusion_sdk.encoders._batching import compute_batches, plan_batches
 from medfusion_sdk.exceptions import EncoderWarning
 
 SIZES = st.lists(st.integers(1, 300), max_size=60)
+CPU = torch.device("cpu")
 
 
 @given(SIZES, st.integers(1, 600), st.integers(1, 9))
@@ -32,8 +35,16 @@ def test_plan_goes_from_large_to_small(sizes):
     assert order == sorted(sizes, reverse=True)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_every_batch_is_computed_once(workers):
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("device", [None, CPU])
+def test_every_batch_is_computed_once(four_threads, device):
     sizes = list(range(1, 20))
     batches = plan_batches(sizes, budget=40)
     computed = []
@@ -43,18 +54,18 @@ def test_every_batch_is_computed_once(workers):
             batches,
             lambda batch: computed.append(batch) or sum(batch),
             sizes=sizes,
-            workers=workers,
+            device=device,
         )
     }
     assert sorted(computed) == sorted(batches)
     assert results == {tuple(batch): sum(batch) for batch in batches}
 
 
-def test_workers_compute_side_by_side():
-    together = threading.Barrier(2, timeout=10)
-    batches = [[0], [1]]
-    done = list(compute_batches(batches, lambda _: together.wait(), sizes=[1, 1], workers=2))
-    assert len(done) == 2
+def test_workers_compute_side_by_side(four_threads):
+    together = threading.Barrier(4, timeout=10)
+    batches = [[0], [1], [2], [3]]
+    done = list(compute_batches(batches, lambda _: together.wait(), sizes=[1] * 4, device=CPU))
+    assert len(done) == 4
 
 
 def fits(limit):
@@ -131,20 +142,12 @@ def test_other_errors_come_through_at_once():
         list(compute_batches([[0, 1]], compute, sizes=[1, 1]))
 
 
-def test_caller_that_stops_early_leaves_no_thread_behind():
+def test_caller_that_stops_early_leaves_no_thread_behind(four_threads):
     before = threading.active_count()
-    results = compute_batches([[0], [1], [2]], len, sizes=[1, 1, 1], workers=2)
+    results = compute_batches([[0], [1], [2], [3], [4]], len, sizes=[1] * 5, device=CPU)
     next(results)
     results.close()
     assert threading.active_count() == before
-
-
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -155,13 +158,26 @@ def four_threads():
 def test_threads_go_to_batches_where_there_are_enough(
     four_threads, n_batches, device, workers, inside
 ):
-    with one_thread_each(n_batches, torch.device(device)) as given_workers:
-        assert given_workers == workers
-        assert torch.get_num_threads() == inside
-    assert torch.get_num_threads() == 4
+    seen = []
+
+    def compute(batch):
+        seen.append((threading.current_thread().name, torch.get_num_threads()))
+        time.sleep(0.01)
+
+    batches = [[i] for i in range(n_batches)]
+    for _ in compute_batches(batches, compute, sizes=[1] * n_batches, device=torch.device(device)):
+        assert torch.get_num_threads() == 4
+    assert {threads for _, threads in seen} == {inside}
+    assert len({name for name, _ in seen}) == workers
 
 
-def test_threads_come_back_after_an_error(four_threads):
-    with pytest.raises(ZeroDivisionError), one_thread_each(9, torch.device("cpu")):
-        raise ZeroDivisionError
-    assert torch.get_num_threads() == 4
+def test_threads_that_begin_while_batches_are_computed_keep_their_number(four_threads):
+    begun = []
+
+    def compute(batch):
+        with ThreadPoolExecutor(1) as beginner:
+            begun.append(beginner.submit(torch.get_num_threads).result())
+
+    batches = [[i] for i in range(9)]
+    list(compute_batches(batches, compute, sizes=[1] * 9, device=torch.device("cpu")))
+    assert begun == [4] * 9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,6 +73,85 @@ def test_written_number_says_its_own_status(value):
     number = float(written)
     assert number == pytest.approx(value, rel=5e-6, abs=1e-300)
     assert status == ("low" if number < -1.5 else "high" if number > 3.25 else "normal")
+
+
+def near(bound):
+    """Values at and around a bound: neighbours in both precisions, and what rounds to it."""
+    steps = st.sampled_from([0, 1e-16, 1e-12, 1e-9, 6e-8, 1.2e-7, 1e-6, 4e-6, 1e-5, 1e-3, 1])
+    return st.builds(
+        lambda step, sign: bound + sign * step * abs(bound), steps, st.sampled_from([-1, 1])
+    )
+
+
+bounds = st.floats(-1e12, 1e12) | st.sampled_from([0.0, 5.0, 1_234_560, 0.004, 3.5000004])
+
+
+@given(st.data(), bounds, st.floats(0, 1e6))
+def test_status_is_what_a_reader_of_the_sentence_would_say(data, low, width):
+    high = low + width
+    value = data.draw(near(low) | near(high) | st.floats(-1e15, 1e15))
+    number = data.draw(st.sampled_from([float, np.float32, lambda x: x if x % 1 else int(x)]))(
+        value
+    )
+    written, low_seen, high_seen, status = (
+        write_sentence({"k": LabTest("u", low, high)}, [number], "{value} {reference} {status}")
+        .removesuffix(".")
+        .replace(" to ", " ")
+        .split()
+    )
+    said = float(written)
+    seen = "low" if said < float(low_seen) else "high" if said > float(high_seen) else "normal"
+    assert status == seen
+    # Where single precision tells value and bounds apart, the truth is told.
+    single = [float(np.float32(x)) for x in (number, low, high)]
+    if all(abs(x) > 1e-30 or x == 0 for x in (number, low, high)):
+        truth = "low" if single[0] < single[1] else "high" if single[0] > single[2] else "normal"
+        assert status == truth
+
+
+@pytest.mark.parametrize(
+    ("value", "high", "expected"),
+    [
+        (5.0000001, 5.0, "5 (reference at most 5), normal"),  # not told apart in float32
+        (5.000002, 5.0, "5.000002 (reference at most 5), high"),
+        (1_234_564, 1_234_560, "1234564 (reference at most 1234560), high"),
+        (1_234_560, 1_234_560, "1234560 (reference at most 1234560), normal"),
+        (-0.0, 0, "0 (reference at most 0), normal"),
+        (-1e-300, 0, "-1e-300 (reference at most 0), normal"),
+        (1e22, 1, "1e+22 (reference at most 1), high"),
+        (Decimal("7.50"), 7.5, "7.5 (reference at most 7.5), normal"),
+        (10**20, 1e21, "1e+20 (reference at most 1e+21), normal"),
+    ],
+)
+def test_digits_are_shown_where_the_status_hangs_on_them(value, high, expected):
+    assert sentence(value, LabTest(high=high)) == f"k {expected}."
+
+
+@pytest.mark.parametrize("value", ["1_000", "5,3", "12 h"])
+def test_text_that_python_alone_would_read_as_a_number_stays_text(value):
+    assert sentence(value) == f"potassium {value} mmol/L (reference 3.5 to 5.1)."
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, 10**5000, Decimal("NaN"), "1e400", "-inf"],
+    ids=["400", "5000", "nan", "text", "-inf"],
+)
+def test_number_that_is_not_finite_is_an_error(value):
+    with pytest.raises(CellError, match="isn't a finite number"):
+        sentence(value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("u", float("nan")), ("u", None, float("inf")), ("u", 5, 3), ("u", "3"), (None,), (3,)],
+)
+def test_test_with_a_bound_that_is_none_is_refused(wrong):
+    with pytest.raises(ParameterError, match="LabTest"):
+        LabTest(*wrong)
+    encoder = LabTextEncoder({"k": wrong}, backbone=STANDIN)
+    with pytest.raises(ParameterError, match="LabTest"):
+        encoder.fit_transform(pd.DataFrame({"k": [4.0]}))
 
 
 def test_float32_bound_is_not_exceeded_by_its_own_rounding():

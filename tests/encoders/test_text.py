@@ -57,7 +57,8 @@ def notes():
 
 def test_minilm_equals_sentence_transformers():
     with np.load(ORACLE) as oracle:
-        vectors = TextEncoder(dtype="float32").transform(oracle["texts"].tolist())
+        with pytest.warns(EncoderWarning, match="1 of 10 texts"):
+            vectors = TextEncoder(dtype="float32").transform(oracle["texts"].tolist())
         np.testing.assert_allclose(vectors, oracle["embeddings"], atol=1e-5)
 
 
@@ -82,18 +83,20 @@ def test_decoder_takes_its_last_token_by_default(tmp_path):
 def test_long_text_counts_by_its_head(encoded):
     head = "sinus rhythm " * 10
     encoder = TextEncoder(STANDIN, max_length=12, dtype="float32")
-    vectors = encoder.transform([head, head + "and much more " * 99])
+    with pytest.warns(EncoderWarning, match="2 of 2 texts"):
+        vectors = encoder.transform([head, head + "and much more " * 99])
     np.testing.assert_array_equal(vectors[0], vectors[1])
     assert encoded == [12, 12]
 
 
 def test_text_beyond_the_window_is_cut_to_it(tmp_path, encoded):
     folder = write_checkpoint(tmp_path, "roberta")
-    TextEncoder(folder, dtype="float32").transform(["x" * 500])
+    with pytest.warns(EncoderWarning, match="64 tokens"):
+        TextEncoder(folder, dtype="float32").transform(["x" * 500])
     assert encoded == [64]
 
 
-@pytest.mark.parametrize("text", ["", "   \n", "😀❤️", "心電図", "\x00", "a" * 10_000])
+@pytest.mark.parametrize("text", ["", "   \n", "😀❤️", "心電図", "\x00", "a" * 10_000, "<|x|>"])
 def test_odd_texts_have_finite_embeddings(text):
     vector = TextEncoder(STANDIN).transform([text])
     assert np.isfinite(vector).all()
@@ -116,8 +119,9 @@ def test_embedding_depends_on_its_text_alone(notes, options):
 def test_minilm_embedding_does_not_depend_on_its_batch():
     with np.load(ORACLE) as oracle:
         texts = oracle["texts"].tolist()
-    together = TextEncoder(dtype="float32", batch_size=len(texts)).transform(texts)
-    alone = TextEncoder(dtype="float32", batch_size=1).transform(texts)
+    encoder = TextEncoder(dtype="float32", long="chunks")
+    together = encoder.set_params(batch_size=len(texts)).transform(texts)
+    alone = encoder.set_params(batch_size=1).transform(texts)
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
@@ -203,7 +207,13 @@ def test_cached_texts_load_no_model(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"pooling": "cls"}, {"normalize": False}, {"max_length": 5}, {"dtype": "bfloat16"}],
+    [
+        {"pooling": "cls"},
+        {"normalize": False},
+        {"max_length": 5},
+        {"long": "chunks"},
+        {"dtype": "bfloat16"},
+    ],
 )
 def test_fingerprint_follows_what_decides_a_vector(changed):
     assert TextEncoder(STANDIN, **changed).fingerprint() != TextEncoder(STANDIN).fingerprint()
@@ -332,6 +342,7 @@ def test_missing_text_becomes_what_was_asked_for(missing):
         {"batch_size": 0},
         {"batch_size": "large"},
         {"max_length": 0},
+        {"long": "split"},
         {"max_length": 257},
         {"device": "abacus"},
     ],

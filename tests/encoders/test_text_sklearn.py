@@ -208,7 +208,7 @@ def test_backbone_can_be_searched_over(cohort, tmp_path):
     X, y = cohort
     search = GridSearchCV(
         make_pipeline(TextEncoder("standin-text", cache=tmp_path), LogisticRegression()),
-        {"textencoder__pooling": ["mean", "cls"], "textencoder__max_length": [4, None]},
+        {"textencoder__pooling": ["mean", "cls"], "textencoder__long": ["cut", "chunks"]},
         cv=2,
         error_score="raise",
     ).fit(X["note"], y)

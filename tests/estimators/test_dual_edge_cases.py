@@ -8,12 +8,19 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from medfusion_sdk import DualAdapterClassifier, DualAdapterEmbedder
+from medfusion_sdk import DualAdapterClassifier, DualAdapterEmbedder, TextEncoder
 from medfusion_sdk.backbones import precision
 from medfusion_sdk.datasets import load_ptbxl
 from medfusion_sdk.estimators._probe import logistic_head
 from medfusion_sdk.estimators._targets import Targets
-from medfusion_sdk.exceptions import CellError, ModalityError, SignalError, TrainingWarning
+from medfusion_sdk.exceptions import (
+    CellError,
+    EncoderWarning,
+    ModalityError,
+    ParameterError,
+    SignalError,
+    TrainingWarning,
+)
 from medfusion_sdk.nn.dual_adapter import DualAdapterNetwork
 from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 from tests.text_checkpoints import KINDS, edit_json, write_checkpoint
@@ -57,9 +64,47 @@ def test_text_beyond_the_limit_counts_by_its_head(records, fitted):
     X = records[0].head(1)
     words = [f"word{i}" for i in range(5000)]
     long, head = (X.assign(report=" ".join(text)) for text in (words, words[:400]))
-    np.testing.assert_array_equal(fitted.predict_proba(long), fitted.predict_proba(head))
     other = X.assign(report=" ".join(["other", *words]))
-    assert np.abs(fitted.predict_proba(long) - fitted.predict_proba(other)).max() > 0
+    with pytest.warns(EncoderWarning, match="1 of 1 texts of column 'report'") as caught:
+        cut = fitted.predict_proba(long)
+    assert len(caught) == 1  # token states and vector have the same head
+    with pytest.warns(EncoderWarning):
+        np.testing.assert_array_equal(cut, fitted.predict_proba(head))
+    with pytest.warns(EncoderWarning):
+        assert np.abs(cut - fitted.predict_proba(other)).max() > 0
+
+
+def test_secondary_text_encoder_that_cuts_elsewhere_tells_for_itself(records):
+    X, y = records
+    model = dual(secondary_text_encoder=TextEncoder("standin-text", max_length=5)).fit
+    with pytest.warns(EncoderWarning, match="5 tokens") as caught:
+        model(X, y)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("combine", ["mean", "cross_attention"])
+def test_windows_of_a_long_text_all_have_a_say(records, combine):
+    X, y = records
+    model = dual(long_text="chunks", combine=combine, max_text_tokens=8).fit(X, y)
+    long = X.head(1).assign(report="sinus rhythm " * 30 + "normal")
+    other = X.head(1).assign(report="sinus rhythm " * 30 + "infarction")
+    assert np.abs(model.predict_proba(long) - model.predict_proba(other)).max() > 1e-7
+    together = model.predict_proba(pd.concat([X.head(3), long]))
+    np.testing.assert_allclose(together[3], model.predict_proba(long)[0], atol=1e-6)
+    told = model.explain(long)
+    words = told[(told["quantity"] == "attribution") & (told["modality"] == "text")]["part"]
+    assert list(words).count("sinus") == 30
+    assert list(words).count("[CLS]") == 11  # 61 words, 6 beside the special tokens
+    model_of_short_texts = dual(long_text="chunks", combine=combine).fit(X, y)
+    cut = dual(combine=combine).fit(X, y)
+    np.testing.assert_allclose(
+        model_of_short_texts.predict_proba(X), cut.predict_proba(X), atol=1e-6
+    )
+
+
+def test_one_sequence_of_both_modalities_has_no_windows(records):
+    with pytest.raises(ParameterError, match="symmetric"):
+        dual(combine="symmetric", long_text="chunks").fit(*records)
 
 
 def test_tokenizer_that_pads_on_the_left_changes_nothing(records, tmp_path):
@@ -67,7 +112,9 @@ def test_tokenizer_that_pads_on_the_left_changes_nothing(records, tmp_path):
     folders = [write_checkpoint(tmp_path / side, "gpt2") for side in ("left", "right")]
     for folder in folders:
         edit_json(folder / "tokenizer_config.json", padding_side=folder.name)
-    left, right = (dual(folder, max_text_tokens=12).fit(X, y) for folder in folders)
+    left, right = (
+        dual(folder, max_text_tokens=12, long_text="chunks").fit(X, y) for folder in folders
+    )
     np.testing.assert_array_equal(left.predict_proba(X), right.predict_proba(X))
 
 
@@ -147,7 +194,7 @@ def test_class_without_a_text_starts_at_zero(n_classes):
 def test_fit_leaves_the_language_model_as_it_was(records, tmp_path, kind):
     folder = write_checkpoint(tmp_path / kind, kind)
     X, y = records
-    model = dual(folder, max_text_tokens=12, learning_rate=0.1).fit(X, y)
+    model = dual(folder, max_text_tokens=12, long_text="chunks", learning_rate=0.1).fit(X, y)
     published = AutoModel.from_pretrained(folder).state_dict()
     after = model._network().network.lm.backbone.model.state_dict()
     assert len(after) > 10

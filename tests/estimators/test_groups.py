@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from medfusion_sdk import make_prefixes, make_windows
+from medfusion_sdk import BrainAdapterClassifier, make_prefixes, make_windows
+from medfusion_sdk.datasets import make_volume_cohort
 from medfusion_sdk.estimators._content import content_codes
 from medfusion_sdk.estimators._groups import checked_groups, group_codes, row_groups
 from medfusion_sdk.exceptions import DataError
@@ -40,7 +41,7 @@ def numbers():
         list("aab"),
         ["a", "a", 1],
         [("s1", 1), ("s1", 1), ("s2", 1)],
-        [datetime.date(2026, 1, 1), datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)],
+        [dt.date(2026, 1, 1), dt.date(2026, 1, 1), dt.date(2026, 1, 2)],
         np.array([[5], [5], [7]]),
         pd.Series([1.5, 1.5, 2.5], index=list("xyz")),
         pd.Categorical(["a", "a", "b"]),
@@ -160,3 +161,16 @@ def test_windows_and_prefixes_of_a_stay_belong_together():
 def test_index_of_subjects_and_stays_is_no_index_of_parts(numbers):
     rows = pd.MultiIndex.from_product([range(15), range(2)], names=["subject", "stay"])
     assert len(np.unique(together(numbers, rows=rows))) == 30
+
+
+def test_subjects_of_brain_adapter_are_its_groups():
+    cohort = make_volume_cohort(12, size=(8, 16, 16), n_subjects=6, random_state=0)
+    model = BrainAdapterClassifier("standin-vit3d", adapter="slice2d", subject="subject")
+    X, rows = cohort.data, pd.RangeIndex(12)
+    codes = model._row_groups(X, None, rows, np.ones(12, dtype=bool))
+    assert same_partition(codes, X["subject"])
+    unknown = X.assign(subject=[None, None, *X["subject"][2:]])
+    codes = model._row_groups(unknown, None, rows, np.ones(12, dtype=bool))
+    assert codes[0] != codes[1]
+    given = np.arange(12) // 4
+    assert same_partition(model._row_groups(X, given, rows, np.ones(12, dtype=bool)), given)

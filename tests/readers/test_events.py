@@ -125,6 +125,7 @@ def hand_worked():
     return pd.DataFrame(rows, columns=["record_id", "minute", "parameter", "value"])
 
 
+@pytest.mark.filterwarnings("ignore:no event:medfusion_sdk.exceptions.ModalityWarning")
 def test_hand_worked_events_have_the_cells_and_counts_worked_out():
     groups = GROUPS | {"labs": ["Weight"]}
     table, report = grid_events(
@@ -164,6 +165,7 @@ def test_hand_worked_events_have_the_cells_and_counts_worked_out():
     assert report.parameters.loc["GCS", ["events", "outside_time", "used"]].tolist() == [3, 2, 1]
 
 
+@pytest.mark.filterwarnings("ignore:no event:medfusion_sdk.exceptions.ModalityWarning")
 def test_every_event_has_exactly_one_fate():
     _, report = grid_events(hand_worked(), GROUPS, **GRID, limits={"HR": (85, 95)})
     fates = ["unknown_parameter", "unknown_id", "not_numeric", "outside_time", "outside_limits"]
@@ -187,6 +189,7 @@ def test_ids_of_numbers_are_found_in_a_csv_file(tmp_path):
     assert table["vitals"].notna().all()
 
 
+@pytest.mark.filterwarnings("ignore:no event:medfusion_sdk.exceptions.ModalityWarning")
 def test_columns_are_the_same_whatever_the_events_hold():
     events = make_events()
     full, _ = grid_events(events, GROUPS, **GRID, statics={"Age": "age"})

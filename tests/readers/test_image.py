@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -187,3 +188,20 @@ def test_digest_is_of_the_content_whatever_the_name(tmp_path):
     assert image_digest(first) == image_digest(str(copy))
     assert image_digest(first) != image_digest(save(tmp_path / "c.png", RGB[::-1]))
     assert image_digest(RGB) == image_digest(RGB.copy()) != image_digest(RGB.astype(float))
+
+
+def test_sixteen_bits_take_no_more_memory_than_a_few_pictures(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (3000, 4000), dtype=np.uint16)
+    path = save(tmp_path / "deep.png", deep, compress_level=0)
+    for cell in (path, deep):
+        for scale in ("type", "minmax"):
+            tracemalloc.start()
+            read = read_image(cell, scale=scale)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            low, high = (0, 65535) if scale == "type" else (deep.min(), deep.max())
+            rows = deep[::500].astype(float)
+            expected = np.rint(255 * ((rows - low) / (float(high) - low)))
+            np.testing.assert_array_equal(read[::500, :, 1], expected)
+            # The picture in three channels is 36 MB, in one and as stored 12 and 24.
+            assert peak < 140e6
