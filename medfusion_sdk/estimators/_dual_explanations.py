@@ -233,11 +233,12 @@ def _signal_worth(
         yield from occlusion(
             model.signal_encoder_,
             model.signal_scaling_,
-            lambda rows: believed(task(rows)["logits"], model.calibration_),
+            task,
             inputs,
             _signal_of(model, row),
             label=label,
             patch_len=model.architecture_["patch_len"],
+            calibration=model.calibration_,
         )
         return
     product = _product(inputs["signal"])[0]

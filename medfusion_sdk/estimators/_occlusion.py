@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medfusion_sdk.estimators._calibration import Calibration, believed
+
 if TYPE_CHECKING:
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.estimators._scaling import BlockScaling
+    from medfusion_sdk.nn.dual_adapter_tasks import SupervisedTask
 
 __all__ = ["occlude", "occlusion", "stretches"]
 
@@ -77,12 +80,13 @@ def occlude(signal: np.ndarray, bounds: np.ndarray, place: tuple[int | None, int
 def occlusion(
     encoder: SignalEncoder,
     scaling: BlockScaling,
-    scores: Callable[[dict[str, Any]], Any],
+    task: SupervisedTask,
     batch: dict[str, Any],
     cell: Any,
     *,
     label: int,
     patch_len: int,
+    calibration: Calibration | None = None,
 ) -> Iterator[tuple[int | None, int, float]]:
     """Tell by how much a score falls when a stretch of the signal is made a straight line.
 
@@ -92,8 +96,8 @@ def occlusion(
         Frozen; from signal to embedding.
     scaling : BlockScaling
         From embedding to what the network reads.
-    scores : callable
-        Class scores (n, C) of rows that are like the batch's.
+    task : SupervisedTask
+        Fitted, in evaluation mode.
     batch : dict of Tensor
         The row.
     cell : Series
@@ -102,6 +106,8 @@ def occlusion(
         Whose score.
     patch_len : int
         Samples of a stretch.
+    calibration : Calibration or None
+        Of the task's scores.
 
     Yields
     ------
@@ -127,7 +133,8 @@ def occlusion(
         with alone_with(task), torch.no_grad():
             rows = {name: part.index_select(0, same) for name, part in batch.items()}
             rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
-            return scores(rows)[:, label].cpu().double().numpy()
+            scores = believed(task(rows)["logits"], calibration)
+            return scores[:, label].cpu().double().numpy()
 
     whole = score(views[:1])[0]
     for start in range(0, len(places), _AT_ONCE):

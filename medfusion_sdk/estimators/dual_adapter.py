@@ -131,9 +131,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         Held-out share for early stopping.
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
-    class_weight : dict, "balanced" or None, default=None
-        As in scikit-learn.
-    calibrate : bool, default=True
+    class_weight, calibrate : optional
         As in :class:`SmallMultimodalClassifier`.
     warm_start : bool, default=False
         Start from the last fit's weights where the shapes agree.
