@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 
 from medfusion_sdk.embedding_cache import as_cache
+from medfusion_sdk.encoders.modality_transformer import ModalityTransformer
+from medfusion_sdk.encoders.named_columns import NamedColumns
 from medfusion_sdk.encoders.skip_missing import SkipMissing
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
 
 __all__ = ["group_blocks", "make_modality_transformer", "presence_mask", "shown_rows"]
 
 SEPARATOR = "__"
-# A table this wide without names was most likely named once, before an encoder's numpy output.
-_WIDE = 256
+# A table wider than this without names was most likely named once, before an encoder's numpy
+# output or a meta-estimator such as bagging.
+_WIDE = 10
 
 
 def make_modality_transformer(
@@ -42,12 +46,17 @@ def make_modality_transformer(
         One entry per modality, for example ``note=(TextEncoder(), "note")``. Any scikit-learn
         transformer or pipeline serves; one column name hands over a Series (what text
         vectorisers want), a list of names a DataFrame. ``"drop"`` leaves a modality out. One
-        without pandas output, such as a text vectoriser, is wrapped in :class:`SkipMissing`.
+        without pandas output, such as a text vectoriser, is wrapped in :class:`SkipMissing`; one
+        whose output is sparse or has no names, such as ``OneHotEncoder()`` or a
+        ``FunctionTransformer``, in
+        :class:`~medfusion_sdk.encoders.named_columns.NamedColumns`.
 
     Returns
     -------
     ColumnTransformer
-        An ordinary one, with pandas output set and columns named ``modality__feature``.
+        With pandas output set and columns named ``modality__feature``. Where all columns are
+        given by name it can be fitted on an array of as many columns, as inside a
+        ``BaggingClassifier``: it warns that they are taken in the order of their names here.
 
     Raises
     ------
@@ -83,7 +92,7 @@ def make_modality_transformer(
         transformer, columns = entry
         steps.append((name, _with_names(_with_cache(transformer, cache)), columns))
     # A sparse stack has no pandas output; verbose names are what makes blocks of columns.
-    return ColumnTransformer(
+    return ModalityTransformer(
         steps, n_jobs=n_jobs, sparse_threshold=0.0, verbose_feature_names_out=True
     ).set_output(transform="pandas")
 
@@ -106,14 +115,34 @@ def _with_cache(transformer: Any, cache: Any) -> Any:
 
 
 def _with_names(transformer: Any) -> Any:
-    """Wrap a transformer that can't name its columns in pandas output, as vectorisers can't."""
+    """Wrap a transformer whose columns would lose their names in pandas output."""
     if isinstance(transformer, str):
         return transformer
     try:
         clone(transformer).set_output(transform="pandas")
     except (AttributeError, ValueError):
         return SkipMissing(transformer)
+    if _is_sparse(transformer) or not _names_its_columns(transformer):
+        return NamedColumns(transformer)
     return transformer
+
+
+def _is_sparse(transformer: Any) -> bool:
+    """Tell whether a parameter asks for sparse output, of it or of a step."""
+    kinds = {"sparse_output": True, "sparse": True, "encode": "onehot"}
+    parameters = transformer.get_params(deep=True)
+    return any(
+        isinstance(value, bool | str) and kinds.get(name.split(SEPARATOR)[-1]) == value
+        for name, value in parameters.items()
+    )
+
+
+def _names_its_columns(transformer: Any) -> bool:
+    """Tell whether a transformer, or each step of a pipeline, names what it returns."""
+    if isinstance(transformer, Pipeline):
+        steps = [step for _, step in transformer.steps if step not in (None, "passthrough")]
+        return all(map(_names_its_columns, steps))
+    return hasattr(transformer, "get_feature_names_out")
 
 
 def group_blocks(
@@ -132,8 +161,8 @@ def group_blocks(
     modalities : "auto" or mapping, default="auto"
         "auto" groups by the text before the first double underscore; names without one, and
         bare arrays, are one block called "features". A mapping gives for each modality a list
-        of names or positions, a prefix, or a slice of positions; columns that it doesn't name
-        aren't used.
+        of names or positions, a slice of positions, or a prefix: "lab" stands for the columns
+        "lab__...", not for "label__..."; columns that it doesn't name aren't used.
 
     Returns
     -------
@@ -175,8 +204,9 @@ def _auto_blocks(names: Sequence[str] | None, n_features: int) -> dict[str, np.n
         if n_features > _WIDE:
             warnings.warn(
                 f"{n_features} columns without names are taken as one modality. If they were "
-                'named, keep the names with set_output(transform="pandas"), or pass '
-                "modalities={name: slice, ...}.",
+                'named, keep the names with set_output(transform="pandas"), or say which columns '
+                "are which with modalities={name: slice, ...}. BaggingClassifier, AdaBoost, RFE "
+                "and SelfTrainingClassifier hand arrays on.",
                 ModalityWarning,
                 stacklevel=2,
             )
@@ -196,14 +226,23 @@ def _columns(modality: str, spec: Any, names: list[str] | None, n_features: int)
             raise ModalityError(
                 f"modality {modality!r}: prefix {spec!r} needs column names; give positions."
             )
-        columns = [i for i, n in enumerate(names) if n == spec] or [
-            i for i, n in enumerate(names) if n.startswith(spec)
-        ]
+        columns = _named_so(spec, names)
     else:
         columns = [_position(modality, item, names, n_features) for item in spec]
     if not columns:
         raise ModalityError(f"modality {modality!r}: no column fits {spec!r}.")
     return np.array(columns, dtype=int)
+
+
+def _named_so(spec: str, names: list[str]) -> list[int]:
+    """Columns of that name, of that modality, or else whose name begins so."""
+    for own in (spec, f"{spec}{SEPARATOR}"):
+        matches = str.__eq__ if own == spec else str.startswith
+        if columns := [i for i, name in enumerate(names) if matches(name, own)]:
+            return columns
+    # "lab" isn't meant for another modality called "label".
+    whole = SEPARATOR in spec
+    return [i for i, n in enumerate(names) if n.startswith(spec) and (whole or SEPARATOR not in n)]
 
 
 def _position(modality: str, item: Any, names: list[str] | None, n_features: int) -> int:

@@ -64,7 +64,7 @@ def test_transformer_is_an_ordinary_one_with_names_and_index():
         note=(TfidfVectorizer(), "note"), labs=(StandardScaler(), ["age", "weight"])
     )
     blocks = encode.fit_transform(COHORT)
-    assert type(encode) is ColumnTransformer
+    assert isinstance(encode, ColumnTransformer)
     assert list(blocks.index) == ["x", "y", "z"]
     words = ["elevation", "rhythm", "sinus", "st"]
     assert list(blocks) == [*(f"note__{word}" for word in words), "labs__age", "labs__weight"]
@@ -150,7 +150,7 @@ def test_bare_array_is_one_block():
 
 def test_wide_array_without_names_warns_how_to_name_them():
     with pytest.warns(ModalityWarning, match="set_output"):
-        group_blocks(None, 300)
+        group_blocks(None, 11)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,15 @@ def test_wide_array_without_names_warns_how_to_name_them():
 )
 def test_mapping_takes_names_positions_slices_and_prefixes(spec, columns):
     assert groups(["ecg__0", "ecg__1", "labs__age"], 3, {"m": spec}) == {"m": columns}
+
+
+def test_prefix_is_that_of_a_modality_and_not_of_another_with_a_longer_name():
+    names = ["label__0", "lab__0", "lab__1", "labs", "lab_x", "pixel0", "pixel1"]
+    assert groups(names, 7, {"lab": "lab", "label": "label"}) == {"lab": [1, 2], "label": [0]}
+    assert groups(names, 7, {"m": "pixel"}) == {"m": [5, 6]}
+    assert groups(names, 7, {"m": "lab__"}) == {"m": [1, 2]}
+    with pytest.raises(ModalityError, match="'labe'"):
+        groups(names, 7, {"m": "labe"})
 
 
 @pytest.mark.parametrize(

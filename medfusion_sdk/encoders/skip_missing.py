@@ -9,17 +9,13 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from medfusion_sdk._parameters import Allowed, Having, check_parameters
+from medfusion_sdk.encoders.named_columns import as_dense, output_names
 from medfusion_sdk.exceptions import ModalityError
 
 __all__ = ["SkipMissing"]
-
-
-def _names_its_features(wrapper: SkipMissing) -> bool:
-    return hasattr(getattr(wrapper, "transformer_", wrapper.transformer), "get_feature_names_out")
 
 
 class SkipMissing(TransformerMixin, BaseEstimator):
@@ -71,7 +67,7 @@ class SkipMissing(TransformerMixin, BaseEstimator):
         Raises
         ------
         ModalityError
-            If every row is missing.
+            If every row is missing, or the output would be too large as a dense table.
         ParameterError
             If `transformer` isn't one.
         """
@@ -80,7 +76,10 @@ class SkipMissing(TransformerMixin, BaseEstimator):
         if not present.any():
             raise ModalityError(f"all {len(present)} rows of this modality are missing.")
         y = None if y is None else np.asarray(y)[present]
-        self.transformer_ = clone(self.transformer).fit(_rows(X, present), y)
+        self.transformer_ = clone(self.transformer)
+        # One row tells the number of columns of a transformer that doesn't name them.
+        values = self.transformer_.fit(_rows(X, present), y).transform(_rows(X, present)[:1])
+        self._names = output_names(self.transformer_, as_dense(values, self.transformer))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -99,21 +98,20 @@ class SkipMissing(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "transformer_")
         present = _present(X)
         if not present.any():
-            return np.full((len(present), len(self.get_feature_names_out())), np.nan)
+            return np.full((len(present), len(self._names)), np.nan)
         values = self.transformer_.transform(_rows(X, present))
-        values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+        values = np.asarray(as_dense(values, self.transformer))
         block = np.full((len(present), values.shape[1]), np.nan, np.result_type(values, np.float32))
         block[present] = values
         return block
 
-    @available_if(_names_its_features)
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names given by the wrapped transformer.
+        """Names given by the wrapped transformer, or numbers where it gives none.
 
         Parameters
         ----------
         input_features : array-like of str, optional
-            Passed on.
+            Ignored.
 
         Returns
         -------
@@ -121,7 +119,7 @@ class SkipMissing(TransformerMixin, BaseEstimator):
             Feature names.
         """
         check_is_fitted(self, "transformer_")
-        return self.transformer_.get_feature_names_out(input_features)
+        return np.asarray(self._names, dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from numbers import Number
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.estimators._rows import as_numbers
-from medfusion_sdk.exceptions import CellError, ModalityError
+from medfusion_sdk.exceptions import CellError, ModalityError, ModalityWarning
 from medfusion_sdk.readers.cells import read_column
 
 if TYPE_CHECKING:
@@ -43,11 +44,23 @@ def plain_table(X: Any) -> Any:
     ------
     CellError
         If most cells of a column are numbers, and one is something else.
+
+    Warns
+    -----
+    ModalityWarning
+        If an array holds several columns of numbers beside arrays: their names told modalities.
     """
     if not isinstance(X, pd.DataFrame):
         if not _holds_cells(X):
             return X
-        X = pd.DataFrame(X)
+        X = pd.DataFrame(X).infer_objects()
+        if len(numeric_columns(X)) > 1:
+            warnings.warn(
+                "this table lost its names, as inside a BaggingClassifier: all its numbers are "
+                "taken as one modality.",
+                ModalityWarning,
+                stacklevel=3,
+            )
     X = X.infer_objects()
     numeric = set(numeric_columns(X))
     for i, dtype in enumerate(X.dtypes):

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk._parameters import FLAG, NONE, Allowed, InstanceOf, OneOf
 from medfusion_sdk.estimators._calibration import Calibration, learn_calibration
 from medfusion_sdk.estimators._network_estimator import (
@@ -20,7 +21,12 @@ from medfusion_sdk.estimators._network_estimator import (
 )
 from medfusion_sdk.estimators._networks import probabilities_of
 from medfusion_sdk.estimators._rows import row_labels
-from medfusion_sdk.estimators._targets import Targets, balanced_weights, row_weights
+from medfusion_sdk.estimators._targets import (
+    Targets,
+    balanced_weights,
+    row_weights,
+    warn_of_lost_classes,
+)
 from medfusion_sdk.training import with_callbacks
 
 if TYPE_CHECKING:
@@ -84,11 +90,13 @@ class NetworkClassifier(
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         raw_X, raw_y = X, y
         X, y = self._validate_fit(X, y)
         weight = row_weights(X, y, sample_weight, self.class_weight)
         counted = weight > 0
+        warn_of_lost_classes(y, counted)
         targets = Targets.encode(y[counted], raw_y)
         self.classes_ = targets.classes
         self.label_names_ = targets.names

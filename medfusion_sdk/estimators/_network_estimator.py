@@ -24,7 +24,7 @@ from medfusion_sdk._parameters import (
     check_parameters,
 )
 from medfusion_sdk.estimators._left_out import LeftOutRows
-from medfusion_sdk.estimators._rows import row_labels
+from medfusion_sdk.estimators._rows import refuse_lost_names, row_labels
 from medfusion_sdk.exceptions import ModalityWarning
 from medfusion_sdk.training import CallbackSupportMixin, TrainingConfig
 
@@ -217,6 +217,7 @@ class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
     def _checked(self, X: Any) -> Any:
         """Validate a table to predict on; warn of modalities that it lacks altogether."""
         check_is_fitted(self, "state_")
+        refuse_lost_names(self, X)
         X = self._validate(X)
         absent = self._absent(X) if len(X) > 1 else []  # one patient alone often lacks something
         if absent:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
@@ -140,6 +141,7 @@ class NetworkRegressor(
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         raw_X, raw_y = X, y
         X, y = self._validate_fit(X, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,13 +11,14 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import _num_samples, validate_data
 
-from medfusion_sdk.exceptions import CellError
+from medfusion_sdk.exceptions import CellError, ModalityError, ModalityWarning
 
 __all__ = [
     "ReadRows",
     "as_numbers",
     "checked_numbers",
     "refuse_infinity",
+    "refuse_lost_names",
     "row_labels",
     "values_of",
 ]
@@ -103,6 +105,32 @@ def refuse_infinity(values: np.ndarray, X: Any) -> None:
     )
 
 
+def refuse_lost_names(estimator: Any, X: Any) -> None:
+    """Refuse an array where training had names, which told several modalities apart.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    X : DataFrame or array of shape (n, n_features)
+        As the user gave it, to predict on.
+
+    Raises
+    ------
+    ModalityError
+        With the names that are lacking.
+    """
+    modalities = list(getattr(estimator, "modalities_", ()))
+    if hasattr(X, "columns") or len(modalities) < 2 or not hasattr(estimator, "feature_names_in_"):
+        return
+    names = [str(name) for name in estimator.feature_names_in_]
+    raise ModalityError(
+        f"{type(estimator).__name__} was fitted on a table whose {len(names)} columns have names, "
+        f"which tell the modalities {modalities} apart, and this is a {type(X).__name__} without "
+        f"names. Give a DataFrame with the columns {names[:5]}{', ...' if len(names) > 5 else ''}."
+    )
+
+
 def checked_numbers(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     """Check a table of numbers as scikit-learn does, NaN allowed.
 
@@ -131,8 +159,29 @@ def checked_numbers(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     found = validate_data(
         estimator, table, *y, dtype=np.float64, ensure_all_finite=False, **options
     )
-    refuse_infinity(found[0] if y else found, X)
+    values = found[0] if y else found
+    refuse_infinity(values, X)
+    if options.get("reset", True) and not hasattr(X, "columns"):
+        _tell_missing_together(values, getattr(estimator, "modalities", "auto"))
     return found
+
+
+def _tell_missing_together(values: np.ndarray, modalities: Any) -> None:
+    """Warn of an array without names some of whose columns are missing in the same rows."""
+    missing = np.isnan(values)
+    if not isinstance(modalities, str) or not missing.any():
+        return
+    patterns, columns = np.unique(missing, axis=1, return_counts=True)
+    together = columns[patterns.any(axis=0)].max(initial=0)
+    if 1 < together < values.shape[1]:
+        warnings.warn(
+            f"{together} of {values.shape[1]} columns without names are missing in the same rows, "
+            "as those of one modality are, and all columns are taken as one modality. Give a "
+            "DataFrame with columns named modality__feature, or say which columns are which with "
+            "modalities={name: slice, ...}. BaggingClassifier and others hand arrays on.",
+            ModalityWarning,
+            stacklevel=4,
+        )
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,14 +9,18 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.estimators._network_estimator import NetworkEstimator, TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival import BaselineHazard, StepFunction, SurvivalTimes, concordance
+from medfusion_sdk.survival._wrapped import give_pipelines_curves
 from medfusion_sdk.training import with_callbacks
 
 __all__ = ["NetworkSurvival", "SurvivalCurves"]
+
+give_pipelines_curves()
 
 
 class SurvivalCurves(NetworkEstimator):
@@ -121,6 +125,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         if y is None:
             raise DataError(
@@ -175,6 +180,7 @@ class NetworkSurvival(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Surviva
         float
             See :func:`~medfusion_sdk.metrics.concordance_index`.
         """
+        check_aligned(X=X, y=y)
         return concordance(SurvivalTimes.of(y), self.predict(X))
 
     def transform(self, X: Any) -> np.ndarray:

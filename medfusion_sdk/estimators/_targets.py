@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,9 +11,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
-from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk.exceptions import ParameterError, TrainingWarning
 
-__all__ = ["Targets", "balanced_weights", "row_weights"]
+__all__ = ["Targets", "balanced_weights", "row_weights", "warn_of_lost_classes"]
 
 
 @dataclass(frozen=True)
@@ -160,3 +161,27 @@ def balanced_weights(codes: np.ndarray, weight: np.ndarray, kept: np.ndarray) ->
         shares = np.where(there, totals, totals.sum() / there.sum()) * there.sum()
         found = found * (totals.sum() / shares)[position]
     return found
+
+
+def warn_of_lost_classes(y: np.ndarray, counted: np.ndarray) -> None:
+    """Name the classes whose every row weighs zero.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,) or (n, L)
+        Classes; of labels there is nothing to say.
+    counted : ndarray of shape (n,), bool
+        Rows of positive weight.
+    """
+    if counted.all() or (y.ndim == 2 and y.shape[1] > 1):
+        return
+    classes = np.ravel(y)
+    lost = np.setdiff1d(classes[~counted], classes[counted])
+    if len(lost):
+        warnings.warn(
+            f"every row of the classes {lost.tolist()} has weight zero (sample_weight or "
+            "class_weight): as if the rows weren't there, these classes aren't in classes_, and "
+            "have no column in predict_proba. Give their rows a positive weight to learn them.",
+            TrainingWarning,
+            stacklevel=4,
+        )

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival import SurvivalTimes
+from medfusion_sdk.survival._names import says_opposite
 
 __all__ = ["TaskTargets"]
 
@@ -104,6 +105,11 @@ class TaskTargets:
             If the columns aren't those of the tasks, or a task has no label at all.
         """
         table = _as_table(y)
+        if says_opposite(event):
+            raise DataError(
+                f"event={event!r} seems to name a column that says who was censored or had no "
+                "event; a column that says who had the event is needed."
+            )
         missing = [name for name in (event, time) if name not in table]
         prognosis = len(missing) < 2
         if prognosis and missing:

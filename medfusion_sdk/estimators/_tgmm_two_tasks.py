@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, MappingTo, Number, OneOf
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
@@ -82,6 +83,7 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         if y is None:
             raise DataError(

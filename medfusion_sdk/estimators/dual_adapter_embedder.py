@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.encoders.signal import SignalEncoder
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.estimators._dual_adapter import DualAdapterBase
@@ -286,6 +287,7 @@ class DualAdapterEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Dua
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, groups=groups)
         self._check_parameters()
         X = self._check_table(X, reset=True)
         self._module = None

@@ -76,7 +76,7 @@ class SmallMultimodalClassifier(SmallTable):
         between 5 and 30 epochs. Published: 30.
     batch_size : int or "auto", default="auto"
         "auto": for blocks all rows in one step up to 4,096 rows, else 256; with raw columns 32,
-        in shuffled mini-batches, so that a row of weight two is no longer exactly two rows.
+        in shuffled mini-batches, in which a row of weight two is two rows on average.
         Published: 8.
     early_stopping : bool or "auto", default="auto"
         Hold rows out and stop when their loss no longer falls; "auto" from 10,000 rows on.

@@ -69,7 +69,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         embeddings are kept with the weights, so prediction needs no language model.
     expert : bool or "auto", default="auto"
         Whether simpler models stand beside the network. From 500 rows on, with 20 of each class:
-        trees on the columns as they are, whose log-odds are averaged with the network's. Below
+        trees on the columns as they are, whose log-odds count as much as the network's. Below
         that, or beside the trees where blocks are embeddings: a ridge logistic model per
         modality, weighed by what each says of rows that it hasn't seen, which also decide how far
         the sum is from the base rate. "auto" has the latter from 100 rows on, with 10 of each

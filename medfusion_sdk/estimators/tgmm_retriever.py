@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk._parameters import Allowed
 from medfusion_sdk.estimators._groups import checked_groups
 from medfusion_sdk.estimators._network_estimator import TrainingTable
@@ -237,6 +238,7 @@ class TGMMRetriever(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TGMMSearc
         TrainingError
             If the loss stops being finite.
         """
+        check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
         values, labels = self._validate_fit(X, y)
         weight = row_weights(values, values, sample_weight, None)

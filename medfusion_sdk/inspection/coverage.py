@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.inspection._axes import axes
 from medfusion_sdk.metrics import coverage_table
 
@@ -120,6 +121,7 @@ class CoverageDisplay:
         CoverageDisplay
             The display.
         """
+        check_aligned(X=X, y=y)
         mean, std = estimator.predict(X, return_std=True)
         name = type(estimator).__name__ if name is None else name
         return cls.from_predictions(y, mean, std, name=name, ax=ax, **options)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.inspection._axes import axes
 from medfusion_sdk.inspection._survival_curves import banded_kaplan_meier, log_rank_p
@@ -88,6 +89,7 @@ class KaplanMeierDisplay:
         KaplanMeierDisplay
             The display.
         """
+        check_aligned(X=X, y=y)
         return cls.from_predictions(
             y,
             estimator.predict(X),
@@ -142,6 +144,7 @@ class KaplanMeierDisplay:
         MissingDependencyError
             Without lifelines or matplotlib.
         """
+        check_aligned(y=y, risk=risk)
         outcome, risk = SurvivalTimes.of(y), np.asarray(risk, dtype=np.float64)
         check_consistent_length(outcome.time, risk)
         bounds = (

@@ -9,10 +9,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.inspection._axes import axes
-from medfusion_sdk.inspection._survival_curves import banded_kaplan_meier
+from medfusion_sdk.inspection._survival_curves import survival_at
 from medfusion_sdk.survival import SurvivalTimes
+from medfusion_sdk.survival._wrapped import curve_method
 
 __all__ = ["SurvivalCalibrationDisplay"]
 
@@ -24,7 +26,8 @@ class SurvivalCalibrationDisplay:
     ----------
     table : DataFrame
         One line per group: ``patients``, ``predicted`` (mean probability of an event by the
-        horizon), ``observed``, ``low``, ``high``; NaN where nobody of a group was followed so long.
+        horizon), ``observed``, ``low``, ``high`` (exact binomial where a group had no event, or all
+        had one); NaN where nobody of a group was followed so long.
     horizon : float
         Time that it is about.
 
@@ -85,7 +88,8 @@ class SurvivalCalibrationDisplay:
         SurvivalCalibrationDisplay
             The display.
         """
-        curves = estimator.predict_survival_function(X)
+        check_aligned(X=X, y=y)
+        curves = curve_method(estimator, "predict_survival_function")(X)
         survival = np.array([float(curve(horizon)) for curve in curves])
         return cls.from_predictions(
             y,
@@ -138,6 +142,7 @@ class SurvivalCalibrationDisplay:
         MissingDependencyError
             Without lifelines or matplotlib.
         """
+        check_aligned(y=y, survival=survival)
         outcome, survival = SurvivalTimes.of(y), np.asarray(survival, dtype=np.float64)
         check_consistent_length(outcome.time, survival)
         if not ((survival >= 0) & (survival <= 1)).all():
@@ -199,7 +204,5 @@ def _line(
     line = {"patients": len(y), "predicted": float(predicted.mean())}
     if horizon > y.time.max():
         return line | dict.fromkeys(("observed", "low", "high"), np.nan)
-    curve = banded_kaplan_meier(y, confidence_level)
-    last = int(np.searchsorted(curve["time"], horizon, side="right")) - 1
-    found = {name: float(1 - curve[name][last]) for name in ("survival", "high", "low")}
-    return line | {"observed": found["survival"], "low": found["high"], "high": found["low"]}
+    survival, low, high = survival_at(y, horizon, confidence_level)
+    return line | {"observed": 1 - survival, "low": 1 - high, "high": 1 - low}

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned, check_same_columns
+from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
 
 __all__ = ["macro_auroc", "macro_auroc_scorer"]
@@ -21,6 +23,7 @@ def macro_auroc(
     *,
     sample_weight: ArrayLike | None = None,
     labels: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
 ) -> float:
     """Mean area under the ROC curve over labels, or over classes against the rest.
 
@@ -40,6 +43,9 @@ def macro_auroc(
     labels : array-like of shape (n_classes,), default=None
         The class of each column of ``y_score``. Needed where ``y_true`` lacks a class; by default
         the sorted classes of ``y_true``.
+    strata : array-like of shape (n_samples,), default=None
+        Compare within these groups only: the folds that scores come from, whose models needn't
+        share a scale, or sites. Pairs of all groups count alike.
 
     Returns
     -------
@@ -59,10 +65,13 @@ def macro_auroc(
     >>> macro_auroc([[1, 0], [0, 0], [1, 1]], [[0.9, 0.2], [0.1, 0.3], [0.8, 0.4]])
     1.0
     """
+    check_aligned(y_true=y_true, y_score=y_score, sample_weight=sample_weight, strata=strata)
+    check_same_columns(y_true=y_true, y_score=y_score)
     positive, score, names = one_vs_rest(y_true, y_score, labels)
     weight = np.ones(len(score)) if sample_weight is None else np.asarray(sample_weight, float)
     check_consistent_length(score, weight)
-    areas = weighted_auroc(positive, score, weight[None, :])[0]
+    stratum = None if strata is None else group_codes(strata, len(score))
+    areas = weighted_auroc(positive, score, weight[None, :], stratum)[0]
     undefined = np.isnan(areas)
     if undefined.any():
         left_out = ", ".join(str(name) for name in np.asarray(names)[undefined])
@@ -104,6 +113,7 @@ def macro_auroc_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     >>> cross_val_score(model, X, y, scoring=macro_auroc_scorer, cv=3).round(2)
     array([1., 1., 1.])
     """
+    check_aligned(X=X, y=y)
     if hasattr(estimator, "predict_proba"):
         score = estimator.predict_proba(X)
     else:
@@ -162,27 +172,41 @@ def _from_classes(
     return target[:, None] == classes[None, :], score, classes.tolist()
 
 
-def weighted_auroc(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def weighted_auroc(
+    positive: np.ndarray, score: np.ndarray, weight: np.ndarray, stratum: np.ndarray | None = None
+) -> np.ndarray:
     """Return the AUROC of every label under every weighting of the rows.
 
     Parameters are (rows, labels), (rows, labels) and (weightings, rows); the result is
     (weightings, labels), NaN where positives or negatives have no weight. Integer weights are
-    repeated rows, which makes a bootstrap one sort per label.
+    repeated rows, which makes a bootstrap one sort per label. Rows of one stratum are compared.
     """
-    areas = np.full((len(weight), score.shape[1]), np.nan)
-    for label in range(score.shape[1]):
-        order = np.argsort(score[:, label], kind="stable")
-        ranked, is_positive = score[order, label], positive[order, label]
-        above = weight[:, order[is_positive]]
-        below = np.where(is_positive, 0.0, weight[:, order])
-        below = np.pad(np.cumsum(below, axis=1), ((0, 0), (1, 0)))
-        # A positive wins against negatives of lower score and half against those of equal score.
-        lower = np.searchsorted(ranked, ranked[is_positive], side="left")
-        upper = np.searchsorted(ranked, ranked[is_positive], side="right")
-        wins = 0.5 * np.sum(above * (below[:, lower] + below[:, upper]), axis=1)
-        pairs = above.sum(axis=1) * below[:, -1]
-        np.divide(wins, pairs, out=areas[:, label], where=pairs > 0)
-    return areas
+    wins, pairs = np.zeros((2, len(weight), score.shape[1]))
+    parts = [np.arange(len(score))]
+    if stratum is not None:
+        parts = [np.flatnonzero(stratum == number) for number in np.unique(stratum)]
+    for rows in parts:
+        for label in range(score.shape[1]):
+            won, compared = _pairs(positive[rows, label], score[rows, label], weight[:, rows])
+            wins[:, label] += won
+            pairs[:, label] += compared
+    return np.divide(wins, pairs, out=np.full(wins.shape, np.nan), where=pairs > 0)
+
+
+def _pairs(
+    positive: np.ndarray, score: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that are in order, and all pairs of a positive and a negative, by weighting."""
+    order = np.argsort(score, kind="stable")
+    ranked, is_positive = score[order], positive[order]
+    above = weight[:, order[is_positive]]
+    below = np.where(is_positive, 0.0, weight[:, order])
+    below = np.pad(np.cumsum(below, axis=1), ((0, 0), (1, 0)))
+    # A positive wins against negatives of lower score and half against those of equal score.
+    lower = np.searchsorted(ranked, ranked[is_positive], side="left")
+    upper = np.searchsorted(ranked, ranked[is_positive], side="right")
+    wins = 0.5 * np.sum(above * (below[:, lower] + below[:, upper]), axis=1)
+    return wins, above.sum(axis=1) * below[:, -1]
 
 
 def mean_of_defined(areas: np.ndarray) -> np.ndarray:

@@ -9,9 +9,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import _num_samples
 
-from medfusion_sdk.exceptions import ParameterError
+from medfusion_sdk._alignment import check_aligned
+from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._resampling import Interval, Metric, Resamples
+from medfusion_sdk.metrics._retrieval import row_scores
 
 __all__ = ["bootstrap_interval", "paired_difference", "score_table"]
 
@@ -44,7 +46,8 @@ def bootstrap_interval(
     groups : array-like of shape (n_samples,), default=None
         Patient of each row. By default each row is a patient of its own.
     n_resamples : int, default=1000
-        Number of resamples. Those on which the metric is NaN are left out.
+        Number of resamples. Those that lack a label, a class or an event that the metric needs
+        don't count; ``n_resamples`` of the result says how many do.
     confidence_level : float, default=0.95
         Between 0 and 1.
     random_state : int, Generator or None, default=None
@@ -53,7 +56,13 @@ def bootstrap_interval(
     Returns
     -------
     Interval
-        Estimate, bounds and standard error.
+        Estimate, bounds and standard error. A share that is 0 or 1 in every patient has the exact
+        binomial bounds.
+
+    Warns
+    -----
+    MedFusionWarning
+        If more than 6 % of the resamples don't count.
 
     Examples
     --------
@@ -65,9 +74,11 @@ def bootstrap_interval(
     >>> print(bootstrap_interval(macro_auroc, y, score, random_state=0))
     0.757 [0.690, 0.825]
     """
+    check_aligned(y_true=y_true, y_score=y_score, groups=groups)
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimate = float(metric(y_true, y_score))
-    return resamples.interval(estimate, resamples.values(metric, y_true, y_score))
+    values = resamples.values(metric, y_true, y_score)
+    return resamples.interval(estimate, values, share=row_scores(metric) is not None)
 
 
 def paired_difference(
@@ -118,6 +129,7 @@ def paired_difference(
     >>> paired_difference(macro_auroc, y, good, poor, random_state=0).excludes(0)
     True
     """
+    check_aligned(y_true=y_true, score_a=score_a, score_b=score_b, groups=groups)
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimate = float(metric(y_true, score_a)) - float(metric(y_true, score_b))
     values_a = resamples.values(metric, y_true, score_a)
@@ -178,10 +190,13 @@ def score_table(
     """
     if reference is not None and reference not in scores:
         raise ParameterError(f"reference={reference!r} is none of the models {list(scores)}.")
+    for name, score in scores.items():
+        check_aligned(**{"y_true": y_true, f"score of {name}": score, "groups": groups})
     resamples = Resamples(_num_samples(y_true), groups, n_resamples, confidence_level, random_state)
     estimates = {name: float(metric(y_true, score)) for name, score in scores.items()}
     values = {name: resamples.values(metric, y_true, score) for name, score in scores.items()}
-    return interval_table(resamples, estimates, values, reference)
+    share = row_scores(metric) is not None
+    return interval_table(resamples, estimates, values, reference, share=share)
 
 
 def interval_table(
@@ -189,11 +204,18 @@ def interval_table(
     estimates: Mapping[str, float],
     values: Mapping[str, np.ndarray],
     reference: str | None,
+    *,
+    share: bool = False,
 ) -> pd.DataFrame:
     """Make the table of models from their scores on all rows and on each resample."""
+    if np.isnan(list(estimates.values())).all():
+        raise DataError(
+            f"no score of {list(estimates)} is defined on these rows; a table of NaN would say "
+            "nothing. The target may lack a class or an event among the rows that are scored."
+        )
     rows = {}
     for name, estimate in estimates.items():
-        own = resamples.interval(estimate, values[name])
+        own = resamples.interval(estimate, values[name], share=share)
         rows[name] = {"score": own.estimate, "low": own.low, "high": own.high}
         if reference is not None and name != reference:
             difference = resamples.interval(

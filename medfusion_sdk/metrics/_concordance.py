@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.metrics._censoring import inverse_censoring
@@ -37,6 +40,11 @@ def concordance_index(y_true: Any, risk: ArrayLike, *, strata: ArrayLike | None 
     float
         0.5 for chance, 1 for a perfect order; NaN where no pair is comparable.
 
+    Warns
+    -----
+    UndefinedMetricWarning
+        If no pair is comparable.
+
     Examples
     --------
     >>> from medfusion_sdk.metrics import concordance_index
@@ -45,9 +53,10 @@ def concordance_index(y_true: Any, risk: ArrayLike, *, strata: ArrayLike | None 
     >>> concordance_index(y, [3.0, 1.0, 2.0, 0.5])
     0.8
     """
+    check_aligned(y_true=y_true, risk=risk, strata=strata)
     y, risk = check_outcome_and_risk(y_true, risk)
     stratum = None if strata is None else group_codes(strata, len(y))
-    return concordance(y, risk, stratum=stratum)
+    return _told(concordance(y, risk, stratum=stratum))
 
 
 def concordance_index_ipcw(
@@ -90,11 +99,23 @@ def concordance_index_ipcw(
     counted = y.event if tau is None else y.event & (y.time < tau)
     weight = np.zeros(len(y))
     weight[counted] = inverse_censoring(y_train, y.time[counted]) ** 2
-    return concordance(y, risk, weight=weight)
+    return _told(concordance(y, risk, weight=weight))
+
+
+def _told(value: float) -> float:
+    """Warn of a value that isn't defined."""
+    if np.isnan(value):
+        warnings.warn(
+            "no pair of rows is comparable: nobody had the event before another one left.",
+            UndefinedMetricWarning,
+            stacklevel=3,
+        )
+    return value
 
 
 def check_outcome_and_risk(y_true: Any, risk: ArrayLike) -> tuple[SurvivalTimes, np.ndarray]:
     """Read an outcome and one finite risk for each of its rows."""
+    check_aligned(y_true=y_true, risk=risk)
     y, scores = SurvivalTimes.of(y_true), np.asarray(risk, dtype=np.float64)
     check_consistent_length(y.time, scores)
     if scores.ndim == 2 and scores.shape[1] == 1:

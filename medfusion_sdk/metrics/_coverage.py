@@ -9,8 +9,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
-from medfusion_sdk.metrics._bootstrap import RandomState, bootstrap_interval
+from medfusion_sdk.metrics._bootstrap import RandomState
+from medfusion_sdk.metrics._resampling import Resamples
 
 __all__ = ["coverage_table"]
 
@@ -55,8 +57,8 @@ def coverage_table(
     Returns
     -------
     DataFrame
-        Indexed by ``level``: ``coverage`` with ``low`` and ``high``, and ``width``, the mean
-        width of the intervals in the units of y.
+        Indexed by ``level``: ``coverage`` with ``low`` and ``high`` (exact binomial bounds where
+        all or none are covered), and ``width``, the mean width of the intervals in the units of y.
 
     Raises
     ------
@@ -77,6 +79,7 @@ def coverage_table(
     0.5        0.24  0.21  0.28   0.67
     0.9        0.58  0.54  0.62   1.64
     """
+    check_aligned(y_true=y_true, mean=mean, std=std, groups=groups)
     truth, middle, spread = (np.asarray(one, dtype=float) for one in (y_true, mean, std))
     if not truth.shape == middle.shape == spread.shape or not truth.size:
         raise DataError(
@@ -92,15 +95,9 @@ def coverage_table(
     for level in levels:
         reach = norm.ppf((1 + level) / 2) * spread
         covered = (np.abs(truth - middle) <= reach).reshape(len(truth), -1).mean(axis=1)
-        found = bootstrap_interval(
-            _mean,
-            covered,
-            covered,
-            groups=groups,
-            n_resamples=n_resamples,
-            confidence_level=confidence_level,
-            random_state=random_state,
-        )
+        resamples = Resamples(len(covered), groups, n_resamples, confidence_level, random_state)
+        values = resamples.values(_mean, covered, covered)
+        found = resamples.interval(covered.mean(), values, share=True)
         width = 2 * float(reach.mean())
         rows[level] = [found.estimate, found.low, found.high, width]
     columns = ["coverage", "low", "high", "width"]

@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
 from medfusion_sdk.estimators._groups import group_codes
-from medfusion_sdk.exceptions import ParameterError
-from medfusion_sdk.metrics._auroc import (
-    macro_auroc,
-    mean_of_defined,
-    one_vs_rest,
-    weighted_auroc,
-)
+from medfusion_sdk.exceptions import MedFusionWarning, ParameterError
+from medfusion_sdk.metrics._auroc import macro_auroc, one_vs_rest, weighted_auroc
+from medfusion_sdk.metrics._exact import exact_interval
+from medfusion_sdk.metrics._lacking import on_resample
 from medfusion_sdk.metrics._retrieval import row_scores
 
 __all__ = ["Interval"]
@@ -28,6 +24,8 @@ Metric = Callable[[Any, Any], float]
 
 # Row weights held in memory at once, as a number of entries.
 _CHUNK = 2_000_000
+# Share of resamples left out from which on a user is told; three patients with a label lose 5 %.
+_NOTEWORTHY = 0.06
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Interval:
     confidence_level : float
         Share of resampled values within the bounds.
     n_resamples : int
-        Resamples on which the metric was defined.
+        Resamples that count: those with every label, class or event that the metric needs.
 
     Examples
     --------
@@ -104,34 +102,50 @@ class Resamples:
         self.confidence_level = confidence_level
         self.n_rows = n_rows
         self._group = np.arange(n_rows) if groups is None else group_codes(groups, n_rows)
-        n_groups = int(self._group.max()) + 1
+        self.n_patients = n_groups = int(self._group.max()) + 1
+        self._n_lacking = 0
         draws = np.random.default_rng(random_state).integers(n_groups, size=(n_resamples, n_groups))
         draws += n_groups * np.arange(n_resamples)[:, None]
         counts = np.bincount(draws.ravel(), minlength=n_resamples * n_groups)
         self._counts = counts.reshape(n_resamples, n_groups).astype(np.int32)
 
-    def values(self, metric: Metric, y_true: Any, y_score: Any) -> np.ndarray:
-        """Return the metric on every resample, shape (n_resamples,)."""
+    def values(
+        self, metric: Metric, y_true: Any, y_score: Any, *, strata: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the metric on every resample, NaN where something that it needs is lacking.
+
+        A resample without a label, a class or an event scores something else than all rows do. With
+        `strata`, macro AUROC compares within these only.
+        """
         check_consistent_length(y_true, y_score)
         if metric is macro_auroc:
             positive, score, _ = one_vs_rest(y_true, y_score)
-            areas = [weighted_auroc(positive, score, weight) for weight in self._weights()]
-            return mean_of_defined(np.concatenate(areas))
+            whole = weighted_auroc(positive, score, np.ones((1, len(score))), strata)[0]
+            kept = ~np.isnan(whole)
+            areas = [weighted_auroc(positive, score, w, strata)[:, kept] for w in self._weights()]
+            table = np.concatenate(areas)
+            return table.mean(axis=1) if kept.any() else np.full(len(table), np.nan)
         if (rows := row_scores(metric)) is not None:
             return self._means(rows(y_true, y_score))
-        with warnings.catch_warnings():
-            # A resample without one of the outcomes is NaN and counted; a warning each is noise.
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
-            return np.array([metric(*drawn) for drawn in self._rows(y_true, y_score)], float)
+        value = on_resample(metric, y_true, y_score)
+        return np.array([value(*drawn) for drawn in self._rows(y_true, y_score)], float)
 
-    def interval(self, estimate: float, values: np.ndarray) -> Interval:
-        """Summarise the values on the resamples; NaN where none is defined."""
+    def interval(self, estimate: float, values: np.ndarray, *, share: bool = False) -> Interval:
+        """Summarise the values on the resamples, of which those that are NaN don't count.
+
+        Of a share that is 0 or 1 in all patients every resample says the same; its interval is
+        the exact binomial one.
+        """
         defined = values[~np.isnan(values)]
+        self._tell(len(defined), estimate)
         tail = (1 - self.confidence_level) / 2
         low = high = spread = np.nan
         if len(defined) > 1:
             low, high = np.quantile(defined, [tail, 1 - tail])
             spread = np.std(defined, ddof=1)
+        if share and estimate in (0, 1):
+            n_true = self.n_patients if estimate == 1 else 0
+            low, high = exact_interval(n_true, self.n_patients, self.confidence_level)
         return Interval(
             float(estimate),
             float(low),
@@ -140,6 +154,19 @@ class Resamples:
             self.confidence_level,
             len(defined),
         )
+
+    def _tell(self, n_defined: int, estimate: float) -> None:
+        """Warn once where many resamples don't count."""
+        lacking = len(self._counts) - n_defined
+        said, self._n_lacking = self._n_lacking, max(self._n_lacking, lacking)
+        if lacking > max(said, _NOTEWORTHY * len(self._counts)) and not np.isnan(estimate):
+            warnings.warn(
+                f"{lacking} of {len(self._counts)} resamples lack what the score needs, such as a "
+                "label, a class or an event, which too few patients have, and don't count; "
+                f"intervals are of the other {n_defined}.",
+                MedFusionWarning,
+                stacklevel=4,
+            )
 
     def _means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean of the rows' values on every resample, those that are NaN left out."""

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import hypergeom
 from sklearn.exceptions import UndefinedMetricWarning
 
+from medfusion_sdk._alignment import check_aligned, check_same_columns
 from medfusion_sdk.exceptions import DataError, ParameterError
 
 __all__ = ["lrap", "recall_at_k"]
@@ -148,6 +149,8 @@ def _precisions(y_true: Any, y_score: Any) -> np.ndarray:
 
 def _checked(y_true: Any, y_score: Any) -> tuple[np.ndarray, np.ndarray]:
     """Relevance as bool and scores, minus infinity where an item isn't a candidate."""
+    check_aligned(y_true=y_true, y_score=y_score)
+    check_same_columns(y_true=y_true, y_score=y_score)
     relevant, score = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
     if relevant.ndim != 2 or relevant.shape != score.shape:
         raise DataError(

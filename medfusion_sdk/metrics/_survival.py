@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.integrate import trapezoid
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.metrics._censoring import inverse_censoring
 from medfusion_sdk.metrics._concordance import check_outcome_and_risk
@@ -57,6 +58,7 @@ def cumulative_dynamic_auc(
     >>> auc.round(3), round(mean, 3)
     (array([0.666, 0.667, 0.692]), 0.674)
     """
+    check_aligned(y_true=y_true, risk=risk)
     times = _check_times(times, y_true)
     scores = np.asarray(risk, dtype=np.float64)
     if scores.ndim == 1:
@@ -113,6 +115,7 @@ def brier_score(y_train: Any, y_true: Any, survival: ArrayLike, times: ArrayLike
     >>> brier_score(y, y, np.full((len(y), 2), 0.5), [30, 90]).round(3)
     array([0.25, 0.25])
     """
+    check_aligned(y_true=y_true, survival=survival)
     times = _check_times(times, y_true)
     y, predicted = SurvivalTimes.of(y_true), np.asarray(survival, dtype=np.float64)
     if predicted.shape != (len(y), len(times)):

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.metrics._concordance import concordance_index, concordance_index_ipcw
 from medfusion_sdk.metrics._survival import cumulative_dynamic_auc, integrated_brier_score
 from medfusion_sdk.survival import SurvivalTimes
+from medfusion_sdk.survival._wrapped import curve_method
 
 __all__ = ["SurvivalScorer"]
 
@@ -83,10 +85,11 @@ class SurvivalScorer:
         float
             The greater the better; NaN where the rows can't tell.
         """
+        check_aligned(X=X, y=y)
         y = SurvivalTimes.of(y)
         y_train = y if self.y_train is None else self.y_train
         if self.metric == "neg_brier":
-            curves = estimator.predict_survival_function(X)
+            curves = curve_method(estimator, "predict_survival_function")(X)
             times = self._times(y, 2, min(curve.domain[1] for curve in curves))
             if not len(times):
                 return np.nan

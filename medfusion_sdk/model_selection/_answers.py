@@ -14,8 +14,9 @@ from sklearn.utils import Tags, _safe_indexing, get_tags
 
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.model_selection._group_fit import fit_with_groups
+from medfusion_sdk.survival._wrapped import CURVES, curve_method
 
-__all__ = ["Answers", "answer_fold", "average"]
+__all__ = ["Answers", "answer_fold", "average", "by_row"]
 
 # What a scorer may ask an estimator for.
 _METHODS = (
@@ -35,13 +36,15 @@ class _Listener:
     def __init__(self, fitted: Any) -> None:
         self._fitted = fitted
         self.answered: dict[str, np.ndarray] = {}
+        self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._fitted, name)
+        value = (curve_method if name in CURVES else getattr)(self._fitted, name)
         if name not in _METHODS:
             return value
 
         def method(X: Any) -> Any:
+            self.asked.append(name)
             self.answered[name] = _as_rows(value(X))
             return self.answered[name]
 
@@ -68,6 +71,8 @@ class Answers:
         self, answered: Mapping[str, np.ndarray], classes: np.ndarray | None, tags: Tags
     ) -> None:
         self.answered = dict(answered)
+        # What each scorer asked for first, by its place among them.
+        self.asked: list[str] = list(answered)[:1]
         self.tags = tags
         if classes is not None:
             self.classes_ = classes
@@ -102,12 +107,14 @@ class Answers:
                 f"{name}: not every fold's training rows have all classes. Use fewer folds, or a "
                 "stratified splitter."
             )
-        order = np.argsort(np.concatenate([test for _, test in folds]))
+        order = np.argsort(np.concatenate([test for _, test in folds]), kind="stable")
         answered = {
             method: np.concatenate([part.answered[method] for part in parts])[order]
             for method in first.answered
         }
-        return cls(answered, known[0], first.tags)
+        found = cls(answered, known[0], first.tags)
+        found.asked = first.asked
+        return found
 
     def __getattr__(self, name: str) -> Any:
         answered = self.__dict__.get("answered", {})
@@ -126,11 +133,11 @@ class Answers:
     @property
     def first(self) -> np.ndarray:
         """What was asked for first: probabilities, values or risks."""
-        return next(iter(self.answered.values()))
+        return self.answered[self.asked[0]]
 
 
 def answer_fold(
-    estimator: Any, X: Any, y: Any, fold: tuple[Any, Any], scorer: Any, groups: Any = None
+    estimator: Any, X: Any, y: Any, fold: tuple[Any, Any], scorers: Any, groups: Any = None
 ) -> Answers:
     """Fit on a fold's training rows and keep what a scorer asks of its test rows.
 
@@ -142,8 +149,8 @@ def answer_fold(
         All rows.
     fold : (train, test)
         Positions.
-    scorer : callable
-        ``scorer(estimator, X, y)``.
+    scorers : sequence of callable
+        Each ``scorer(estimator, X, y)``.
     groups : array-like or None, default=None
         Patients of all rows, for a fit that takes them.
 
@@ -160,10 +167,24 @@ def answer_fold(
     with warnings.catch_warnings():
         # A single fold may lack an outcome; all together are scored later.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
+        asked = [_asked_by(scorer, listener, X, y, test) for scorer in scorers]
+    answers = Answers(listener.answered, getattr(fitted, "classes_", None), get_tags(fitted))
+    answers.asked = asked
+    return answers
+
+
+def _asked_by(scorer: Any, listener: _Listener, X: Any, y: Any, test: np.ndarray) -> str:
+    """Let a scorer ask; return the first method that it asked for."""
+    listener.asked.clear()
+    try:
         scorer(listener, _safe_indexing(X, test), _safe_indexing(y, test))
-    if not listener.answered:
+    except ValueError:
+        # A metric may refuse rows of one class, or of none with an event, of a single fold.
+        if not listener.asked:
+            raise
+    if not listener.asked:
         raise ParameterError(f"scoring={scorer!r} asked the estimator for nothing that is known.")
-    return Answers(listener.answered, getattr(fitted, "classes_", None), get_tags(fitted))
+    return listener.asked[0]
 
 
 def average(members: Sequence[Answers]) -> Answers:
@@ -194,7 +215,24 @@ def average(members: Sequence[Answers]) -> Answers:
                 "something else. Use a scorer of probabilities."
             )
         answered[method] = _mean_probability(values) if "proba" in method else np.mean(values, 0)
-    return Answers(answered, getattr(members[0], "classes_", None), members[0].tags)
+    found = Answers(answered, getattr(members[0], "classes_", None), members[0].tags)
+    found.asked = members[0].asked
+    return found
+
+
+def by_row(answer: np.ndarray, rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """Bring answers into the order of all rows: means of several, NaN where there is none."""
+    if np.array_equal(rows, np.arange(n_rows)):
+        return answer
+    if answer.dtype.kind != "f":
+        raise ParameterError(
+            "return_predictions: rows are tested several times or never, and answers that are no "
+            "numbers have no mean. Use a splitter that tests each row once."
+        )
+    total = np.zeros((n_rows, *answer.shape[1:]))
+    np.add.at(total, rows, answer)
+    count = np.bincount(rows, minlength=n_rows).reshape(-1, *[1] * (answer.ndim - 1))
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _mean_probability(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
-from sklearn.metrics import get_scorer
 from sklearn.model_selection import GroupKFold, KFold
-from sklearn.utils import get_tags
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
+from medfusion_sdk._alignment import check_aligned
+from medfusion_sdk.estimators._groups import group_codes
 from medfusion_sdk.exceptions import ParameterError
-from medfusion_sdk.metrics import (
-    SurvivalScorer,
-    concordance_index,
-    macro_auroc,
-    macro_auroc_scorer,
-)
 from medfusion_sdk.metrics._bootstrap import interval_table
 from medfusion_sdk.metrics._resampling import Resamples
-from medfusion_sdk.model_selection._answers import Answers, answer_fold, average
+from medfusion_sdk.model_selection._answers import Answers, answer_fold, average, by_row
 from medfusion_sdk.model_selection._event_folds import EventStratifiedKFold
 from medfusion_sdk.model_selection._folds import MultilabelStratifiedGroupKFold
 from medfusion_sdk.model_selection._partition import partition
+from medfusion_sdk.model_selection._scoring import combined_metric, named_scorers
 
 __all__ = ["compare"]
-
-# What y is scored by where nothing else is asked for.
-_SCORING: Mapping[str, Any] = {
-    "classes": macro_auroc_scorer,
-    "values": "r2",
-    "survival": SurvivalScorer("concordance"),
-}
 
 
 def compare(
@@ -45,7 +35,7 @@ def compare(
     X: Any,
     y: Any,
     *,
-    scoring: str | Callable[..., float] | None = None,
+    scoring: Any = None,
     cv: Any = 5,
     groups: ArrayLike | None = None,
     reference: str | None = None,
@@ -71,13 +61,15 @@ def compare(
         What they read.
     y : array-like of n_samples rows
         Classes, 0/1 labels, numbers, or a survival outcome.
-    scoring : str, callable or None, default=None
+    scoring : str, callable, sequence or mapping of these, or None, default=None
         Name of one of scikit-learn's scorers, or any ``scorer(estimator, X, y)``, the greater the
         better. None is :func:`~medfusion_sdk.metrics.macro_auroc` for classes and labels, R2 for
-        numbers, the concordance index for survival.
-    cv : int, splitter or iterable, default=5
-        As in scikit-learn, each row tested once. A number of folds stratifies by classes, labels
-        or events, and keeps groups together where there are any.
+        numbers, the concordance index for survival. Several make one table each.
+    cv : int, splitter, iterable or pair, default=5
+        As in scikit-learn. A number of folds stratifies by classes, labels or events, and keeps
+        groups together where there are any. Any splitter or list of splits will do, repeated or
+        in the order of time; a tuple of training and test rows is a single split. A row that is
+        tested several times counts as often, and is resampled as one patient.
     groups : array-like of shape (n_samples,), default=None
         Patient of each row, for splitting, for the intervals, and for models whose fit takes
         them, also in a pipeline or a search. No fold may have one on both sides.
@@ -99,17 +91,18 @@ def compare(
     table : DataFrame
         Indexed by ``model``, as :func:`~medfusion_sdk.metrics.score_table` has it: ``score``,
         ``low``, ``high``; with a reference ``difference``, ``difference_low`` and
-        ``difference_high``.
+        ``difference_high``. With several scorers indexed by ``metric`` before.
     predictions : dict of str to ndarray
-        With ``return_predictions=True``: what the scorer asked each model for, row by row.
+        With ``return_predictions=True``: what the (first) scorer asked each model for, row by row;
+        the mean where a row was tested several times, NaN where never.
 
     Raises
     ------
     DataError
-        If a patient is on both sides of a fold, or folds' training rows lack a class.
+        If a patient or a row is on both sides of a fold, folds' training rows lack a class, labels
+        of X, y and groups are in different orders, or no score is defined.
     ParameterError
-        If `reference` or a member of a late vote is none of the models, or `cv` doesn't test
-        each row once.
+        If `reference` or a member of a late vote is none of the models, or a split has no rows.
 
     See Also
     --------
@@ -119,8 +112,9 @@ def compare(
     Notes
     -----
     Intervals hold for the models as they were fitted; other training sets would move the scores by
-    more. Concordance compares risks within folds, since the folds' models needn't share a scale;
-    other scorers see the answers of all folds at once.
+    more. Folds' models needn't share a scale, so what scores an order counts within folds: macro
+    AUROC and concordance compare pairs of one fold; scikit-learn's AUROC and average precision,
+    Uno's concordance and dynamic AUC are means over folds. Other scorers see all answers at once.
 
     Examples
     --------
@@ -136,26 +130,47 @@ def compare(
     Bayes    0.5
     Name: difference, dtype: float64
     """
+    check_aligned(X=X, y=y, groups=groups)
     models = _named(estimators)
     _check_names(models, reference)
     kind = _kind(models, y)
-    scorer = _SCORING[kind] if scoring is None else scoring
-    scorer = get_scorer(scorer) if isinstance(scorer, str) else scorer
-    folds = partition(_splitter(cv, kind, groups), X, y, groups, classifier=kind == "classes")
-    answers = _answers(models, X, y, folds, scorer, n_jobs, groups)
-    fold = np.empty(_num_samples(X), dtype=int)
-    for number, (_, test) in enumerate(folds):
-        fold[test] = number
-    resamples = Resamples(len(fold), groups, n_resamples, confidence_level, random_state)
-    estimates, values = {}, {}
-    for name, answer in answers.items():
-        metric, score = _metric(scorer, answer, fold)
-        estimates[name] = float(metric(y, score))
-        values[name] = resamples.values(metric, y, score)
-    table = interval_table(resamples, estimates, values, reference)
+    scorers = named_scorers(scoring, kind)
+    splitter = _splitter(cv, kind, groups, y)
+    once = isinstance(cv, Integral)
+    folds = partition(splitter, X, y, groups, classifier=kind == "classes", once=once)
+    answers = _answers(models, X, y, folds, list(scorers.values()), n_jobs, groups)
+    tests = np.concatenate([test for _, test in folds])
+    order = np.argsort(tests, kind="stable")
+    rows = tests[order]
+    fold = np.repeat(np.arange(len(folds)), [len(test) for _, test in folds])[order]
+    tested = y if np.array_equal(rows, np.arange(_num_samples(X))) else _safe_indexing(y, rows)
+    patients = group_codes(rows if groups is None else _safe_indexing(groups, rows), len(rows))
+    tables = {}
+    for place, (name, scorer) in enumerate(scorers.items()):
+        options = n_resamples, confidence_level, random_state
+        resamples = Resamples(len(rows), patients, *options)
+        metrics = {
+            model: combined_metric(scorer, place, answer, fold) for model, answer in answers.items()
+        }
+        tables[name] = _table(resamples, metrics, tested, reference)
+    several = isinstance(scoring, Mapping | list | tuple | set)
+    table = pd.concat(tables, names=["metric"]) if several else tables[next(iter(tables))]
     if return_predictions:
-        return table, {name: answer.first for name, answer in answers.items()}
+        n_rows = _num_samples(X)
+        return table, {name: by_row(answer.first, rows, n_rows) for name, answer in answers.items()}
     return table
+
+
+def _table(
+    resamples: Resamples, metrics: Mapping[str, Any], y: Any, reference: str | None
+) -> pd.DataFrame:
+    """Scores of the models by one scorer, from each one's metric, scores and strata."""
+    estimates, values = {}, {}
+    for name, (metric, score, strata) in metrics.items():
+        whole = metric if strata is None else partial(metric, strata=strata)
+        estimates[name] = float(whole(y, score))
+        values[name] = resamples.values(metric, y, score, strata=strata)
+    return interval_table(resamples, estimates, values, reference)
 
 
 def _named(estimators: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
@@ -199,7 +214,7 @@ def _kind(models: Mapping[str, Any], y: Any) -> str:
     return "values" if type_of_target(y).startswith("continuous") else "classes"
 
 
-def _splitter(cv: Any, kind: str, groups: Any) -> Any:
+def _splitter(cv: Any, kind: str, groups: Any, y: Any) -> Any:
     if not isinstance(cv, Integral):
         return cv
     n_splits = int(cv)
@@ -209,6 +224,8 @@ def _splitter(cv: Any, kind: str, groups: Any) -> Any:
         return (
             MultilabelStratifiedGroupKFold(n_splits) if kind == "classes" else GroupKFold(n_splits)
         )
+    if kind == "classes" and type_of_target(y) == "multilabel-indicator":
+        return MultilabelStratifiedGroupKFold(n_splits)
     return KFold(n_splits) if kind == "values" else n_splits
 
 
@@ -217,14 +234,14 @@ def _answers(
     X: Any,
     y: Any,
     folds: list[Any],
-    scorer: Any,
+    scorers: list[Any],
     n_jobs: int | None,
     groups: Any,
 ) -> dict[str, Answers]:
     fitted = {name: model for name, model in models.items() if not _is_vote(model)}
     parts = iter(
         Parallel(n_jobs=n_jobs)(
-            delayed(answer_fold)(model, X, y, fold, scorer, groups)
+            delayed(answer_fold)(model, X, y, fold, scorers, groups)
             for model in fitted.values()
             for fold in folds
         )
@@ -234,20 +251,3 @@ def _answers(
         name: average([own[member] for member in model]) if _is_vote(model) else own[name]
         for name, model in models.items()
     }
-
-
-def _metric(scorer: Any, answers: Answers, fold: np.ndarray) -> tuple[Any, Any]:
-    """A metric of y and one score per row, whichever of these can be resampled quickest."""
-    if scorer is macro_auroc_scorer:
-        return macro_auroc, answers.first
-    if isinstance(scorer, SurvivalScorer) and scorer.metric == "concordance":
-        return _concordance_within, np.column_stack([answers.first, fold])
-    return partial(_rescore, scorer, answers), np.arange(len(fold))
-
-
-def _rescore(scorer: Any, answers: Answers, y: Any, rows: np.ndarray) -> float:
-    return scorer(answers, rows, y)
-
-
-def _concordance_within(y: Any, risk_and_fold: np.ndarray) -> float:
-    return concordance_index(y, risk_and_fold[:, 0], strata=risk_and_fold[:, 1])

@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.estimators._group_folds import deal_groups
 from medfusion_sdk.exceptions import DataError, MedFusionWarning, ParameterError
 
@@ -55,6 +56,7 @@ class DealtKFold(BaseCrossValidator):
     def _iter_test_indices(
         self, X: Any = None, y: Any = None, groups: Any = None
     ) -> Iterator[np.ndarray]:
+        check_aligned(X=X, y=y, groups=groups)
         labels, group = self._checked(y, groups)
         counts = np.zeros((group.max() + 1, labels.shape[1]), dtype=np.int64)
         np.add.at(counts, group, labels)

@@ -14,8 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics._auroc import macro_auroc
 from medfusion_sdk.metrics._bootstrap import interval_table
@@ -88,7 +90,7 @@ def few_shot_table(
     -------
     DataFrame
         Indexed by ``shots`` and ``model``, columns as in
-        :func:`~medfusion_sdk.metrics.score_table`: the macro AUROC of the pooled test rows, mean
+        :func:`~medfusion_sdk.metrics.score_table`: the macro AUROC within folds of test rows, mean
         over draws, with its interval over patients, and the difference to the reference.
 
     Raises
@@ -101,9 +103,9 @@ def few_shot_table(
 
     Notes
     -----
-    Test rows of all folds are scored together, which is hard on representations whose scores lie
-    differently from fold to fold. Intervals resample patients and draws; they hold for the models
-    as they were fitted, and another training set would move small `shots` by more.
+    Rows are compared within folds, whose probes needn't share a scale. Intervals resample patients
+    and draws; they hold for the models as they were fitted, and another training set would move
+    small `shots` by more.
 
     Examples
     --------
@@ -120,6 +122,7 @@ def few_shot_table(
         raise ParameterError(f"shots={shots!r}, n_draws={n_draws}: both are positive numbers.")
     if reference is not None and reference not in representations:
         raise ParameterError(f"reference={reference!r} is none of {list(representations)}.")
+    check_aligned(X=X, y=y, y_fit=y_fit, groups=groups)
     labels = label_table(y)
     positive = labels.to_numpy(dtype=bool)
     folds = _checked_folds(labels, X, y, groups, cv)
@@ -131,18 +134,21 @@ def few_shot_table(
         )
         for name, representation in representations.items()
     }
+    fold = np.empty(len(positive), dtype=int)
+    for number, (_, test) in enumerate(folds):
+        fold[test] = number
     resamples = Resamples(_num_samples(X), groups, n_resamples, confidence_level, random_state)
     target = positive.astype(int)
     parts = {}
     for i, k in enumerate(shots):
         draws = {name: score[i] for name, score in scores.items()}
         estimates = {
-            name: float(np.mean([macro_auroc(target, one) for one in score]))
+            name: float(np.mean([macro_auroc(target, one, strata=fold) for one in score]))
             for name, score in draws.items()
         }
         values = {
             name: _mean_of_draws(
-                [resamples.values(macro_auroc, target, one) for one in score], seed
+                [resamples.values(macro_auroc, target, one, strata=fold) for one in score], seed
             )
             for name, score in draws.items()
         }
@@ -151,7 +157,8 @@ def few_shot_table(
 
 
 def _checked_folds(labels: pd.DataFrame, X: Any, y: Any, groups: Any, cv: Any) -> list[Any]:
-    if groups is not None and isinstance(cv, Integral):
+    multilabel = type_of_target(y) == "multilabel-indicator"
+    if isinstance(cv, Integral) and (groups is not None or multilabel):
         cv = MultilabelStratifiedGroupKFold(int(cv))
     folds = partition(cv, X, y, groups)
     for number, (train, _) in enumerate(folds):

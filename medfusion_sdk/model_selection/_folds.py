@@ -71,8 +71,8 @@ class MultilabelStratifiedGroupKFold(DealtKFold):
             Only its length counts.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or a matrix of 0 and 1 with one column per label.
-        groups : array-like of shape (n_samples,)
-            Patient of each row. No patient is in two folds.
+        groups : array-like of shape (n_samples,), default=None
+            Patient of each row. No patient is in two folds. By default each row is one.
 
         Yields
         ------
@@ -87,10 +87,11 @@ class MultilabelStratifiedGroupKFold(DealtKFold):
         yield from super().split(X, y, groups)
 
     def _read(self, y: Any, groups: Any) -> tuple[pd.DataFrame, np.ndarray]:
-        if y is None or groups is None:
-            raise DataError("Both y and groups are needed: pass split(X, y, groups).")
+        if y is None:
+            raise DataError("y is needed: pass split(X, y, groups).")
         labels = label_table(y)
-        return labels, group_codes(groups, len(labels))
+        alone = np.arange(len(labels))
+        return labels, alone if groups is None else group_codes(groups, len(labels))
 
 
 def label_table(y: Any) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from medfusion_sdk.nn.contrast import batch_log_similarity
 from medfusion_sdk.nn.dual_adapter import TEXT, TS, Batch, DualAdapterNetwork, Paths
 from medfusion_sdk.nn.tasks import (
     classification_loss,
@@ -186,20 +187,22 @@ class ContrastiveTask(nn.Module):
         """
         self.between_counts = epoch > self.contrastive_start * max_epochs
 
-    def forward(self, batch: Batch) -> Paths:
+    def forward(self, batch: Batch, weight: Tensor | None = None) -> Paths:
         """Embed a batch by both paths.
 
         Parameters
         ----------
         batch : dict of Tensor
             Rows.
+        weight : Tensor of shape (B,), optional
+            Their weights.
 
         Returns
         -------
         Paths
             Vectors of length one.
         """
-        paths = self.network(batch)
+        paths = self.network(batch, weight)
         projected = [linear(paths.z[:, i]) for i, linear in enumerate(self.projections)]
         z = [p + norm(p) for p, norm in zip(projected, self.norms, strict=True)]
         return Paths(normalize(torch.stack(z, dim=1), dim=-1), paths.present)
@@ -228,25 +231,26 @@ class ContrastiveTask(nn.Module):
         ----------
         batch : dict of Tensor
             Rows.
-        sample_weight : None
-            Rows count alike.
+        sample_weight : Tensor of shape (B,) or None
+            Their weights; a row of weight two counts as two, and its second copy as another row.
 
         Returns
         -------
         dict of Tensor
             ``loss``, and the parts ``temporal``, ``textual`` and ``between``.
         """
-        own = self(batch)
-        other = self({**batch, "signal": self._noisy(batch["signal"])})
+        own = self(batch, sample_weight)
+        other = self({**batch, "signal": self._noisy(batch["signal"])}, sample_weight)
+
+        def alike(z: Tensor, positive: Tensor, rows: Tensor) -> Tensor:
+            weight = None if sample_weight is None else sample_weight[rows]
+            return info_nce(z[rows], positive[rows], self.temperature, weight)
+
         parts = {}
         for path, name in ((TS, "temporal"), (TEXT, "textual")):
-            rows = own.present[:, path]
-            parts[name] = info_nce(own.z[rows, path], other.z[rows, path], self.temperature)
-        both = own.present.all(dim=1)
-        z_ts, z_text = own.z[both, TS], own.z[both, TEXT]
-        parts["between"] = info_nce(z_text, z_ts, self.temperature) + info_nce(
-            z_ts, z_text, self.temperature
-        )
+            parts[name] = alike(own.z[:, path], other.z[:, path], own.present[:, path])
+        both, z_ts, z_text = own.present.all(dim=1), own.z[:, TS], own.z[:, TEXT]
+        parts["between"] = alike(z_text, z_ts, both) + alike(z_ts, z_text, both)
         loss = parts["temporal"] + parts["textual"]
         if self.between_counts:
             loss = loss + self.contrastive_weight * parts["between"]
@@ -258,7 +262,9 @@ class ContrastiveTask(nn.Module):
         return signal + self.aug_noise * spread * noise.to(signal.device)
 
 
-def info_nce(z: Tensor, positive: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    z: Tensor, positive: Tensor, temperature: float, weight: Tensor | None = None
+) -> Tensor:
     """InfoNCE in one direction, with the batch's other rows as negatives.
 
     Parameters
@@ -267,6 +273,8 @@ def info_nce(z: Tensor, positive: Tensor, temperature: float) -> Tensor:
         Vectors of length one; row i belongs to row i.
     temperature : float
         Divides the cosines.
+    weight : Tensor of shape (B,), optional
+        Positive row weights; a row of weight two is two rows.
 
     Returns
     -------
@@ -276,4 +284,6 @@ def info_nce(z: Tensor, positive: Tensor, temperature: float) -> Tensor:
     if len(z) == 0:
         return z.sum()
     logits = z @ positive.T / temperature
+    if weight is not None:
+        return -weighted_mean(batch_log_similarity(logits, weight.to(logits)), weight.to(logits))
     return cross_entropy(logits, torch.arange(len(z), device=z.device))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.survival._times import SurvivalTimes
 
@@ -101,6 +102,7 @@ def kaplan_meier(y: Any, *, sample_weight: ArrayLike | None = None) -> StepFunct
     >>> kaplan_meier(survival_target([1, 0, 1, 1], [1, 2, 3, 4])).y
     array([0.75 , 0.75 , 0.375, 0.   ])
     """
+    check_aligned(y=y, sample_weight=sample_weight)
     counts = _count(SurvivalTimes.of(y), sample_weight)
     return StepFunction(counts.time, np.cumprod(1 - counts.events / counts.at_risk), start=1.0)
 

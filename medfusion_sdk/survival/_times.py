@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.exceptions import DataError
+from medfusion_sdk.survival._columns import (
+    FORMS,
+    about_codes,
+    could_be_event,
+    roles,
+    two_columns,
+)
 
 __all__ = ["SurvivalTimes", "survival_target"]
-
-_FORMS = (
-    "A survival outcome is a structured array with an event and a time field (scikit-survival's "
-    "form), a DataFrame with two such columns, or an array of shape (n, 2): event, time. "
-    "medfusion_sdk.survival.survival_target(event, time) makes one."
-)
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class SurvivalTimes:
         """Read an outcome.
 
         Which column is the event is told by the names ``event`` and ``time``, by the sole column
-        of booleans, or by the sole column of zeros and ones. An array in which both are 0 or 1
-        has the event first.
+        of booleans, or by the sole column of zeros and ones. Where both are 0 or 1 other names
+        tell (``died``, ``months``), and an array has the event first.
 
         Parameters
         ----------
@@ -60,35 +61,24 @@ class SurvivalTimes:
         Raises
         ------
         DataError
-            If event and time can't be told apart, a name says "censored" (the opposite of an
-            event), something is missing, or a time is negative or no number.
+            If event and time can't be told apart; the events' name says the opposite ("censored",
+            "alive", "event_free"); events are codes such as 0, 1 and 2 or text; something is
+            missing; or a time is negative or no number.
         """
         if isinstance(y, SurvivalTimes):
             return y
-        table = _two_columns(y)
-        named = {str(name).lower(): name for name in table.columns}
-        if {"event", "time"} <= named.keys():
-            return cls._checked(table[named["event"]], table[named["time"]])
-        # scikit-survival calls the event "cens" and "censor" in its example data.
-        refused = "censor(ed|ship)" if _is_scikit_survivals(y) else "cens"
-        opposite = [name for name in table.columns if re.search(refused, str(name).lower())]
-        if opposite:
-            raise DataError(
-                f"y has a column {opposite[0]!r}, which seems to say who was censored. What is "
-                "needed is who had the event: pass survival_target(event, time)."
-            )
-        first, second = (table.iloc[:, place] for place in (0, 1))
-        swapped = not _could_be_event(first) or (_is_bool(second) and not _is_bool(first))
-        return cls._checked(second, first) if swapped else cls._checked(first, second)
+        event, time = roles(y, two_columns(y))
+        return cls._checked(event, time)
 
     @classmethod
     def _checked(cls, event: pd.Series, time: pd.Series) -> SurvivalTimes:
         if event.isna().any() or time.isna().any():
             label = event.index[event.isna() | time.isna()].tolist()[0]
             raise DataError(f"y lacks the event or the time of row {label!r}; leave such rows out.")
-        if not _could_be_event(event):
+        if not could_be_event(event):
             raise DataError(
-                f"y: found no column of events, which holds True and False or 1 and 0. {_FORMS}"
+                "y: found no column of events, which holds True and False or 1 and 0. "
+                f"{about_codes(event)}{FORMS}"
             )
         times = _numbers(time)
         wrong = ~np.isfinite(times) | (times < 0)
@@ -153,6 +143,7 @@ def survival_target(event: ArrayLike, time: ArrayLike) -> np.ndarray:
     array([( True,  30.), (False, 120.), ( True, 365.)],
           dtype=[('event', '?'), ('time', '<f8')])
     """
+    check_aligned(event=event, time=time)
     columns = {"event": np.asarray(event), "time": np.asarray(time)}
     shapes = {name: values.shape for name, values in columns.items()}
     if len(set(shapes.values())) != 1 or columns["event"].ndim != 1:
@@ -161,27 +152,6 @@ def survival_target(event: ArrayLike, time: ArrayLike) -> np.ndarray:
     y = np.empty(len(times), dtype=[("event", np.bool_), ("time", np.float64)])
     y["event"], y["time"] = times.event, times.time
     return y
-
-
-def _two_columns(y: Any) -> pd.DataFrame:
-    if isinstance(y, pd.DataFrame):
-        table = y
-    else:
-        values = np.asarray(y)
-        if values.dtype.names is not None:
-            table = pd.DataFrame({name: values[name].ravel() for name in values.dtype.names})
-        elif values.ndim == 2:
-            table = pd.DataFrame(values)
-        else:
-            raise DataError(f"y has shape {values.shape}. {_FORMS}")
-    if table.shape[1] != 2:
-        raise DataError(f"y has {table.shape[1]} columns: {list(table.columns)}. {_FORMS}")
-    return table
-
-
-def _is_scikit_survivals(y: Any) -> bool:
-    fields = getattr(getattr(y, "dtype", None), "names", None)
-    return bool(fields) and y.dtype[0].kind == "b" and y.dtype[1].kind in "iuf"
 
 
 def _numbers(time: pd.Series) -> np.ndarray:
@@ -198,11 +168,3 @@ def _numbers(time: pd.Series) -> np.ndarray:
         raise DataError(
             f"y has the time {time[number.isna()].iloc[0]!r} in row {label!r}; a number is needed."
         ) from None
-
-
-def _could_be_event(column: pd.Series) -> bool:
-    return bool(column.dropna().isin([0, 1]).all())
-
-
-def _is_bool(column: pd.Series) -> bool:
-    return pd.api.types.is_bool_dtype(column)

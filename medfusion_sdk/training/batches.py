@@ -34,7 +34,10 @@ class Batches:
     data : mapping of str to Tensor
         Tensors of shape (n_rows, ...), or what is sliced and moved like them, all on one device.
     sample_weight : Tensor of shape (n_rows,) or None
-        One weight per row.
+        One weight per row. Shuffled mini-batches have rows as often as these weigh, and no
+        weights: a pass has `n_rows` rows, each on average its weight over the mean weight times.
+        So what a step expects is what the table's would be with heavy rows repeated, whatever the
+        loss; a batch's mean, divided by the batch's own weights, would lean to the light rows.
     batch_size : int
         Rows per batch at most. Batches are as equal in length as can be, so that none is left
         with a single row.
@@ -59,6 +62,8 @@ class Batches:
         self.batch_size = min(batch_size, self.n_rows)
         self.generator = generator
         self.stratify = stratify
+        uneven = sample_weight is not None and bool((sample_weight != sample_weight[0]).any())
+        self._weights = sample_weight if uneven and generator is not None else None
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_size)
@@ -74,9 +79,27 @@ class Batches:
             return
         order = torch.arange(self.n_rows)
         if self.generator is not None:
-            order = torch.randperm(self.n_rows, generator=self.generator)
+            order = self._drawn()
         device = next(iter(self.data.values())).device
         yield from self._parts(order.to(device))
+
+    @property
+    def _draws(self) -> bool:
+        """Whether rows are drawn by their weights."""
+        return self._weights is not None and len(self) > 1
+
+    def _drawn(self) -> Tensor:
+        """Positions of a pass in random order; by weight, each its share rounded down or up."""
+        order = torch.randperm(self.n_rows, generator=self.generator)
+        if self._weights is None:
+            return order
+        weight = self._weights.cpu().double()[order]
+        ends = weight.cumsum(0) * (self.n_rows / weight.sum())
+        offset = torch.rand((), generator=self.generator, dtype=torch.float64)
+        places = torch.searchsorted(ends, torch.arange(self.n_rows) + offset, right=True)
+        drawn = order[places.clamp_max(self.n_rows - 1)]
+        # Anew, or a row's copies would lie in one batch.
+        return drawn[torch.randperm(self.n_rows, generator=self.generator)]
 
     def _parts(self, order: Tensor) -> Sequence[Tensor]:
         if self.stratify is None:
@@ -93,7 +116,7 @@ class Batches:
 
     def _take(self, rows: Tensor | slice) -> Batch:
         tensors = take(self.data, rows)
-        if self.sample_weight is None:
+        if self.sample_weight is None or self._draws:
             return Batch(tensors, None, float(len(next(iter(tensors.values())))))
         weight = _chosen(self.sample_weight, rows)
         return Batch(tensors, weight, float(weight.sum()))
@@ -141,7 +164,11 @@ def take(data: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Tensor]:
 
 
 def _chosen(tensor: Any, rows: Tensor | slice) -> Any:
-    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
+    if not isinstance(rows, slice):
+        return tensor.index_select(0, rows)
+    part = tensor[rows]
+    # Sums round alike only from equally aligned places, which the midst of a tensor isn't.
+    return part.clone() if rows.start and isinstance(part, Tensor) else part
 
 
 def _common_length(data: Mapping[str, Tensor], sample_weight: Tensor | None) -> int:

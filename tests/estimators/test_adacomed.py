@@ -355,6 +355,7 @@ def test_single_and_double_precision_agree(table):
     np.testing.assert_allclose(single, double, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:30 columns without names")
 @pytest.mark.parametrize("make", [small, adacomed])
 def test_early_stopping_judges_by_rows_that_nothing_was_learnt_from(make):
     # On labels that are pure noise no held-out loss is better than ln 2, but for luck.

@@ -165,6 +165,7 @@ def test_a_row_or_two_are_enough_to_fit(stays, n_rows):
     assert np.isfinite(model.predict(X, return_std=True)).all()
 
 
+@pytest.mark.filterwarnings("ignore:this table lost its names")
 def test_bagging_hands_over_arrays_of_cells(stays):
     X, y = stays
     bagging = BaggingClassifier(quick(max_epochs=1), 2, random_state=0).fit(X, y)

@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 
 from medfusion_sdk.estimators import _prompts
+from medfusion_sdk.estimators._content import content_codes
+from medfusion_sdk.estimators._expert import fit_expert
 from medfusion_sdk.exceptions import (
     GateCollapseWarning,
     ParameterError,
@@ -204,13 +207,23 @@ def with_trees(many):
     return tgmm(max_epochs=1).fit(*many)
 
 
-def test_probability_averages_the_log_odds_of_network_and_trees(many, with_trees):
+def test_log_odds_of_network_and_trees_count_alike_and_no_more_than_is_warranted(many, with_trees):
     X, y = many
     alone = clone(with_trees).set_params(expert=False).fit(X, y)
     trees = with_trees.expert_.scores(X[sorted(X)].to_numpy())
     network = alone.decision_function(X)[:, None] * [-0.5, 0.5]
-    expected = softmax((network + trees) / 2, axis=1)
-    np.testing.assert_allclose(with_trees.predict_proba(X), expected, atol=1e-12)
+    both, found = np.diff(network + trees)[:, 0], with_trees.decision_function(X)
+    scale, origin = np.polyfit(both, found, 1)
+    np.testing.assert_allclose(found, scale * both + origin, atol=1e-9)
+    # On the training rows, what trees say of those left out tells how far apart they may be.
+    seed, codes = with_trees._seed, content_codes(X.to_numpy(float))
+    x, weight = X[sorted(X)].to_numpy(), np.ones(len(X))
+    own = np.diff(fit_expert(x, y, weight, codes, kind="classes", seed=seed)[1])[:, 0]
+    by_trees = LogisticRegression(C=1.0, tol=1e-10).fit(own[:, None] / own.std(), y)
+    warranted = by_trees.decision_function(own[:, None] / own.std())
+    seen = scale * (np.diff(network)[:, 0] + own) + origin
+    np.testing.assert_allclose(seen.std(), warranted.std(), rtol=1e-3)
+    np.testing.assert_allclose(seen.mean(), warranted.mean(), atol=1e-3)
     for part, scores in {"network": network, "expert": trees}.items():
         found = told(with_trees, X, f"probability_{part}", "label")
         np.testing.assert_allclose(found, softmax(scores, axis=1), atol=1e-12)

@@ -100,6 +100,7 @@ def checks_without_y():
     return [(estimator, check) for estimator, check in made if name_of(check) in WITHOUT_Y]
 
 
+@pytest.mark.filterwarnings("ignore:30 columns without names")
 @parametrize_with_checks([AllObserved(max_epochs=5)])
 def test_every_check_passes_on_plain_times(estimator, check):
     check(estimator)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from lifelines import KaplanMeierFitter
+from scipy.stats import binomtest
 from sksurv.compare import compare_survival
 
 from medfusion_sdk import TGMMSurvival
@@ -51,7 +52,10 @@ def test_groups_curves_and_p_value_are_those_of_other_packages(data, cuts):
         own = structured[group == number]
         expected = KaplanMeierFitter().fit(own["time"], own["event"])
         np.testing.assert_allclose(curve["survival"], expected.survival_function_.iloc[:, 0])
-        np.testing.assert_allclose(curve[["low", "high"]], expected.confidence_interval_)
+        known = curve["survival"].between(0, 1, inclusive="neither").to_numpy()
+        assert known.sum() > len(known) - 3
+        band = expected.confidence_interval_.to_numpy()
+        np.testing.assert_allclose(curve.loc[known, ["low", "high"]], band[known])
 
 
 def test_low_risk_comes_first_and_lives_longer(data, fitted):
@@ -139,3 +143,28 @@ def test_what_cannot_be_observed_is_refused(data):
         SurvivalCalibrationDisplay.from_predictions(y, half + 1, horizon=90)
     with pytest.raises(ParameterError, match="n_groups=0"):
         SurvivalCalibrationDisplay.from_predictions(y, half, horizon=90, n_groups=0)
+
+
+def test_band_is_exact_before_the_first_event_and_after_the_last():
+    y = survival_target([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0])
+    curves = KaplanMeierDisplay.from_predictions(y, np.zeros(4), thresholds=[]).curves
+    for time, at_risk in [(0, 4), (1, 4), (2, 3)]:
+        line = curves[curves["time"] == time].iloc[0]
+        exact = binomtest(at_risk, at_risk).proportion_ci(0.95)
+        assert (line["low"], line["high"]) == (exact.low, 1.0)
+    last = curves[curves["time"] == 4].iloc[0]
+    assert (last["survival"], last["low"]) == (0.0, 0.0)
+    assert 0.5 < last["high"] <= binomtest(0, 2).proportion_ci(0.95).high
+
+
+@pytest.mark.parametrize("censored_before", [0, 12])
+def test_group_without_events_has_the_exact_interval_of_those_followed(censored_before):
+    event = np.r_[np.zeros(30, bool), np.ones(30, bool)]
+    time = np.r_[np.full(30, 400.0), np.linspace(10, 390, 30)]
+    time[:censored_before] = 100.0
+    display = SurvivalCalibrationDisplay.from_predictions(
+        survival_target(event, time), np.repeat([0.95, 0.3], 30), horizon=180, n_groups=2
+    )
+    exact = binomtest(0, 30 - censored_before).proportion_ci(0.95)
+    assert display.table.loc[0, "low"] == 0
+    assert display.table.loc[0, "high"] == pytest.approx(exact.high, abs=1e-12)

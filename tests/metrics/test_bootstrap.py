@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import FrozenInstanceError
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    precision_score,
+    roc_auc_score,
+)
 
-from medfusion_sdk.exceptions import DataError, ParameterError
+from medfusion_sdk.exceptions import DataError, MedFusionWarning, ParameterError
 from medfusion_sdk.metrics import (
     Interval,
     bootstrap_interval,
@@ -172,19 +181,98 @@ def test_any_metric_gets_frames_of_the_drawn_rows(scored):
     groups = np.repeat(np.arange(40), 2)
     result = bootstrap_interval(mean_time, frame, frame["time"], groups=groups, n_resamples=30)
     assert result.low < result.estimate < result.high
-    assert seen == [80] * 31
+    # Once for the estimate, once to see what all rows say, then on each resample.
+    assert seen == [80] * 32
 
 
 def test_resample_without_both_outcomes_is_left_out_and_counted():
     y = np.array([1] + [0] * 9)
     score = np.linspace(0, 1, 10)
     options = {"n_resamples": 300, "random_state": 0}
-    fast = bootstrap_interval(macro_auroc, y, score, **options)
+    with pytest.warns(MedFusionWarning, match="of 300 resamples lack what the score needs"):
+        fast = bootstrap_interval(macro_auroc, y, score, **options)
     # (9/10)^10 of the resamples lack the only positive.
     assert fast.n_resamples == pytest.approx(300 * (1 - 0.9**10), abs=30)
-    plain = bootstrap_interval(by_scikit_learn, y, score, **options)
+    with pytest.warns(MedFusionWarning, match="don't count"):
+        plain = bootstrap_interval(by_scikit_learn, y, score, **options)
     assert plain.n_resamples == fast.n_resamples
     assert plain.low == pytest.approx(fast.low, abs=1e-12)
+
+
+@pytest.fixture
+def rare():
+    """A common label told well, and one of a single patient in hundred told badly."""
+    rng = np.random.default_rng(0)
+    common, single = rng.integers(2, size=100), np.zeros(100, dtype=int)
+    single[7] = 1
+    score = np.column_stack([common + 0.4 * rng.normal(size=100), np.linspace(0, 1, 100)])
+    score[7, 1] = 0.25
+    return np.column_stack([common, single]), score
+
+
+def test_resamples_that_lack_a_label_do_not_score_the_others_in_its_place(rare):
+    y, score = rare
+    with pytest.warns(MedFusionWarning, match="of 1000 resamples lack"):
+        found = bootstrap_interval(macro_auroc, y, score, random_state=0)
+    rng, values = np.random.default_rng(1), []
+    while len(values) < 1000:
+        rows = rng.integers(100, size=100)
+        if y[rows, 1].any():
+            values.append(roc_auc_score(y[rows], score[rows]))
+    assert found.n_resamples == pytest.approx(1000 * (1 - 0.99**100), abs=50)
+    np.testing.assert_allclose(
+        [found.low, found.high], np.quantile(values, [0.025, 0.975]), atol=0.02
+    )
+    assert found.high <= max(values) + 0.01
+
+
+@pytest.mark.parametrize(
+    "metric", [balanced_accuracy_score, partial(f1_score, average="macro"), log_loss]
+)
+def test_resamples_that_lack_a_class_do_not_count_for_any_metric_that_needs_it(metric):
+    y = np.r_[np.zeros(50, int), np.ones(50, int), 2]
+    answer = np.r_[np.zeros(40, int), np.ones(61, int)]
+    if metric is log_loss:
+        answer = np.eye(3)[answer] * 0.8 + 0.2 / 3
+    with pytest.warns(MedFusionWarning, match="don't count"):
+        found = bootstrap_interval(metric, y, answer, n_resamples=300, random_state=0)
+    assert found.n_resamples == pytest.approx(300 * (1 - (1 - 1 / 101) ** 101), abs=30)
+
+
+def test_metric_that_is_not_defined_on_all_rows_counts_every_resample():
+    y, never = np.r_[np.zeros(60, int), np.ones(40, int)], np.zeros(100, int)
+    with pytest.warns(UndefinedMetricWarning):
+        found = bootstrap_interval(precision_score, y, never, n_resamples=50, random_state=0)
+    assert (found.n_resamples, found.estimate, found.high) == (50, 0, 0)
+
+
+def test_ordinary_outcomes_draw_no_warning(recwarn):
+    y = np.r_[np.zeros(95, int), np.ones(5, int)]
+    found = bootstrap_interval(macro_auroc, y, np.arange(100.0), random_state=0)
+    assert found.n_resamples < 1000
+    assert not recwarn.list
+
+
+def test_table_in_which_no_score_is_defined_is_an_error():
+    with (
+        pytest.warns(UndefinedMetricWarning),
+        pytest.raises(DataError, match="no score of \\['a'\\] is defined"),
+    ):
+        score_table(np.zeros(9, int), {"a": np.arange(9.0)}, random_state=0)
+
+
+def test_macro_auroc_within_strata_compares_no_pair_across():
+    rng = np.random.default_rng(0)
+    y, fold = rng.integers(2, size=90), np.repeat([0, 1, 2], 30)
+    score = y + rng.normal(size=90)
+    won = compared = 0.0
+    for i in np.flatnonzero(y == 1):
+        for j in np.flatnonzero((y == 0) & (fold == fold[i])):
+            won += score[i] > score[j]
+            compared += 1
+    assert macro_auroc(y, score, strata=fold) == pytest.approx(won / compared, abs=1e-12)
+    shifted = score + 10 * fold
+    assert macro_auroc(y, shifted, strata=fold) == macro_auroc(y, score, strata=fold)
 
 
 def test_average_precision_serves_as_a_metric(scored):

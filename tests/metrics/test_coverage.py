@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from medfusion_sdk.exceptions import DataError, ParameterError
 from medfusion_sdk.metrics import coverage_table
@@ -63,3 +63,13 @@ def test_rows_of_one_patient_are_drawn_together():
 def test_what_is_no_prediction_is_refused(arguments, options, error, complaint):
     with pytest.raises(error, match=complaint):
         coverage_table(*arguments, **options)
+
+
+def test_full_and_no_coverage_have_exact_binomial_bounds_over_patients():
+    y, patients = np.zeros(40), np.repeat(np.arange(20), 2)
+    table = coverage_table(y, y, np.ones(40), levels=[0.5], groups=patients, random_state=0)
+    exact = binomtest(20, 20).proportion_ci(0.95)
+    assert table.loc[0.5, ["low", "high"]].to_list() == [exact.low, exact.high]
+    table = coverage_table(y, y + 9, np.ones(40), levels=[0.5], random_state=0)
+    exact = binomtest(0, 40).proportion_ci(0.95)
+    assert table.loc[0.5, ["low", "high"]].to_list() == [exact.low, exact.high]

@@ -8,10 +8,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score
 
-from medfusion_sdk.exceptions import DataError, ParameterError
+from medfusion_sdk.exceptions import DataError, MedFusionWarning, ParameterError
 from medfusion_sdk.metrics import bootstrap_interval, lrap, paired_difference, recall_at_k
 
 
@@ -156,7 +157,10 @@ def test_resamples_without_any_defined_query_are_left_out():
     relevant = np.zeros((6, 4), dtype=bool)
     relevant[0, 0] = True
     score = np.arange(24.0).reshape(6, 4)
-    with pytest.warns(UndefinedMetricWarning):
+    with (
+        pytest.warns(UndefinedMetricWarning),
+        pytest.warns(MedFusionWarning, match="of 400 resamples lack"),
+    ):
         interval = bootstrap_interval(lrap, relevant, score, n_resamples=400, random_state=0)
     assert interval.n_resamples == pytest.approx(400 * (1 - (5 / 6) ** 6), abs=40)
     assert interval.low == interval.high == interval.estimate == 0.25
@@ -168,3 +172,10 @@ def test_better_ranking_is_better_beyond_chance(searched):
     difference = paired_difference(lrap, relevant, score, worse, random_state=0)
     assert difference.estimate == pytest.approx(lrap(relevant, score) - lrap(relevant, worse))
     assert difference.excludes(0)
+
+
+def test_recall_of_one_in_every_query_has_the_exact_binomial_interval():
+    relevant = np.eye(30, dtype=bool)
+    found = bootstrap_interval(recall_at_k, relevant, relevant + 0.0, random_state=0)
+    exact = binomtest(30, 30).proportion_ci(0.95)
+    assert (found.estimate, found.low, found.high) == (1, exact.low, exact.high)

@@ -25,7 +25,6 @@ from sklearn.metrics import (
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
-    ShuffleSplit,
     StratifiedKFold,
     cross_val_predict,
 )
@@ -40,7 +39,6 @@ from medfusion_sdk.metrics import (
     bootstrap_interval,
     concordance_index,
     macro_auroc,
-    macro_auroc_scorer,
     paired_difference,
     score_table,
 )
@@ -62,6 +60,18 @@ def cohort():
     return made.data.astype(np.float64), made.target, made.groups
 
 
+def within(folds, n_rows):
+    """Macro AUROC of pairs of one fold, by its rows' places; a metric of y and (scores, fold)."""
+    fold = np.empty(n_rows, dtype=int)
+    for number, (_, test) in enumerate(folds):
+        fold[test] = number
+
+    def metric(y, score_and_fold):
+        return macro_auroc(y, score_and_fold[:, :-1], strata=score_and_fold[:, -1])
+
+    return fold, metric
+
+
 def out_of_fold(model, X, y, cv, method="predict_proba", groups=None):
     return cross_val_predict(model, X, y, cv=cv, groups=groups, method=method)
 
@@ -78,8 +88,10 @@ def test_table_is_the_score_table_of_out_of_fold_probabilities(iris):
     expected = {name: out_of_fold(model, *iris, cv) for name, model in models.items()}
     for name in models:
         np.testing.assert_array_equal(predictions[name], expected[name])
+    fold, metric = within(cv.split(*iris), 150)
+    scores = {name: np.column_stack([proba, fold]) for name, proba in expected.items()}
     pd.testing.assert_frame_equal(
-        table, score_table(iris[1], expected, reference="prior", metric=macro_auroc, **QUICK)
+        table, score_table(iris[1], scores, reference="prior", metric=metric, **QUICK)
     )
 
 
@@ -89,8 +101,11 @@ def test_multilabel_and_patients_go_the_same_way(cohort):
     cv = GroupKFold(3)
     table = compare({"logistic": model}, X, y, cv=cv, groups=groups, **QUICK)
     proba = out_of_fold(model, X, y, cv, groups=groups)
-    interval = bootstrap_interval(macro_auroc, y, proba, groups=groups, **QUICK)
-    assert table.loc["logistic"].to_list() == [interval.estimate, interval.low, interval.high]
+    fold, metric = within(cv.split(X, y, groups), len(y))
+    scores = np.column_stack([proba, fold])
+    interval = bootstrap_interval(metric, np.asarray(y), scores, groups=groups, **QUICK)
+    expected = [interval.estimate, interval.low, interval.high]
+    np.testing.assert_allclose(table.loc["logistic"], expected, atol=1e-12)
 
 
 def test_forests_lists_of_probabilities_become_one_column_per_label(cohort):
@@ -105,14 +120,8 @@ def test_forests_lists_of_probabilities_become_one_column_per_label(cohort):
     [
         ("accuracy", "predict", accuracy_score),
         ("neg_log_loss", "predict_proba", lambda y, p: -log_loss(y, p, labels=[0, 1, 2])),
-        (
-            make_scorer(roc_auc_score, response_method="predict_proba", multi_class="ovo"),
-            "predict_proba",
-            lambda y, p: roc_auc_score(y, p, multi_class="ovo"),
-        ),
-        (macro_auroc_scorer, "predict_proba", macro_auroc),
     ],
-    ids=["accuracy", "log loss", "one versus one", "ours"],
+    ids=["accuracy", "log loss"],
 )
 def test_any_scorer_scores_the_answers_of_all_folds_together(iris, scoring, method, metric):
     model = GaussianNB()
@@ -123,6 +132,17 @@ def test_any_scorer_scores_the_answers_of_all_folds_together(iris, scoring, meth
     np.testing.assert_allclose(
         table.loc["Bayes"], [interval.estimate, interval.low, interval.high], atol=1e-12
     )
+
+
+def test_order_of_scikit_learns_scorers_is_scored_fold_by_fold(iris):
+    scoring = make_scorer(roc_auc_score, response_method="predict_proba", multi_class="ovo")
+    cv = StratifiedKFold(5)
+    table = compare({"Bayes": GaussianNB()}, *iris, scoring=scoring, cv=cv, **QUICK)
+    proba = out_of_fold(GaussianNB(), *iris, cv)
+    own = [
+        roc_auc_score(iris[1][test], proba[test], multi_class="ovo") for _, test in cv.split(*iris)
+    ]
+    assert table.loc["Bayes", "score"] == pytest.approx(np.mean(own), abs=1e-12)
 
 
 def test_default_folds_are_the_same_for_all_models_and_stratified(iris):
@@ -313,7 +333,7 @@ def test_patient_on_both_sides_is_refused(iris):
         ({"a": GaussianNB(), "v": []}, {}, "late vote"),
         ({"v": ["a"]}, {}, "no estimator to compare"),
         ({}, {}, "no estimator to compare"),
-        ({"a": GaussianNB()}, {"cv": ShuffleSplit(2, random_state=0)}, "more than once or never"),
+        ({"a": GaussianNB()}, {"cv": []}, "gives no split"),
     ],
 )
 def test_impossible_comparison_is_refused(iris, models, options, message):
@@ -326,5 +346,7 @@ def test_paired_difference_is_the_tables(iris):
     table, p = compare(models, *iris, reference="prior", return_predictions=True, **QUICK)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = paired_difference(macro_auroc, iris[1], p["Bayes"], p["prior"], **QUICK)
-    assert table.loc["Bayes", "difference_low"] == expected.low
+        fold, metric = within(StratifiedKFold(5).split(*iris), 150)
+        scores = [np.column_stack([p[name], fold]) for name in ("Bayes", "prior")]
+        expected = paired_difference(metric, iris[1], *scores, **QUICK)
+    assert table.loc["Bayes", "difference_low"] == pytest.approx(expected.low, abs=1e-12)

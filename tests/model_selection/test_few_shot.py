@@ -37,14 +37,15 @@ def test_draws_k_rows_of_each_label_and_counts_those_that_have_several():
 
 def test_all_rows_give_the_score_of_plain_cross_validation():
     table = few_shot_table({"x": SAME}, X, Y, shots=(1000,), n_draws=1, random_state=0)
-    scores = np.zeros((120, 3))
-    for train, test in StratifiedKFold(5).split(X, Y):
+    scores, fold = np.zeros((120, 3)), np.zeros(120)
+    for number, (train, test) in enumerate(StratifiedKFold(5).split(X, Y)):
+        fold[test] = number
         mean, sd = X[train].mean(axis=0), X[train].std(axis=0)
         z = (X - mean) / sd / np.sqrt(3)
         for label in range(3):
             model = LogisticRegression(C=10).fit(z[train], Y[train] == label)
             scores[test, label] = model.predict_proba(z[test])[:, 1]
-    expected = macro_auroc(np.eye(3, dtype=int)[Y], scores)
+    expected = macro_auroc(np.eye(3, dtype=int)[Y], scores, strata=fold)
     assert table.loc[(1000, "x"), "score"] == pytest.approx(expected)
 
 

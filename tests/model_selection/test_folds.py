@@ -227,10 +227,17 @@ def test_seed_without_shuffle_is_refused(patients):
         next(MultilabelStratifiedGroupKFold(3, random_state=0).split(y, y, groups))
 
 
-@pytest.mark.parametrize("given", [{"y": [0, 1] * 5}, {"groups": range(10)}])
-def test_split_without_target_or_groups_is_refused(given):
-    with pytest.raises(DataError, match="Both y and groups"):
-        next(MultilabelStratifiedGroupKFold(2).split(np.zeros(10), **given))
+def test_split_without_target_is_refused():
+    with pytest.raises(DataError, match="y is needed"):
+        next(MultilabelStratifiedGroupKFold(2).split(np.zeros(10), groups=range(10)))
+
+
+def test_without_groups_each_row_is_one():
+    y = (np.arange(20) % 5 == 0).astype(int)
+    splitter = MultilabelStratifiedGroupKFold(2)
+    for own, grouped in zip(splitter.split(y, y), splitter.split(y, y, range(20)), strict=True):
+        np.testing.assert_array_equal(own[1], grouped[1])
+    assert [y[test].sum() for _, test in splitter.split(y, y)] == [2, 2]
 
 
 def test_continuous_target_is_refused():

@@ -301,6 +301,16 @@ def test_weight_of_two_is_two_rows_also_in_the_batch_norms():
         np.testing.assert_allclose(own, other, atol=1e-12)
 
 
+def test_info_nce_counts_a_row_of_weight_two_as_two_rows():
+    z, positive = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)).double()
+    counts = torch.tensor([1, 2, 1, 3, 1])
+    weighed = info_nce(z, positive, 0.1, counts.double())
+    repeated = info_nce(z.repeat_interleave(counts, 0), positive.repeat_interleave(counts, 0), 0.1)
+    torch.testing.assert_close(weighed, repeated)
+    even = info_nce(z, positive, 0.1, torch.ones(5).double())
+    torch.testing.assert_close(even, info_nce(z, positive, 0.1))
+
+
 def test_info_nce_by_hand():
     z = torch.nn.functional.normalize(torch.randn(3, 4, dtype=torch.float64), dim=1)
     positive = torch.nn.functional.normalize(torch.randn(3, 4, dtype=torch.float64), dim=1)

@@ -101,3 +101,106 @@ def test_outcome_that_cannot_be_read_raises_and_says_why(y, message):
 def test_survival_target_refuses_unequal_lengths():
     with pytest.raises(DataError, match="one value per row"):
         survival_target([1, 0], [1.0, 2.0, 3.0])
+
+
+SAYS_NO_EVENT = """
+    censored Censored is_censored right_censored censoring_status zensiert censuré censurado
+    alive still_alive StillAlive isAlive alive_at_last_followup survived survivor survival
+    overall_survival event_free eventFree EVENTFREE disease_free relapse_free event_free_survival
+    progression_free_survival in_remission inRemission lost_to_followup LostToFollowUp ltfu lost
+    no_event not_dead without_event did_not_die nonevent no_recurrence never_relapsed lebt am_leben
+    überlebt ereignisfrei ohne_ereignis vivant en_vie survécu sans_evenement vivo sobrevivió
+    sopravvissuto libre_de_evento no_evidence_of_disease still_on_treatment freedom_from_failure
+    存活
+"""
+SAYS_EVENT = """
+    dead Death DEATH_EVENT died status os_event OS.status OS pfs_status DSS uncensored not_censored
+    nicht_zensiert not_alive non_survivor relapse recurrence remission discharge live_birth fustat
+    progression_free_survival_event disease_free_survival_status overall_survival_status
+    survival_status vital_status verstorben décès muerte readmission cvd_event 30_day_mortality
+    dead_at_30_days notified
+"""
+
+
+@pytest.mark.parametrize("name", SAYS_NO_EVENT.split())
+@pytest.mark.parametrize("dtype", [int, bool])
+def test_column_that_says_who_had_no_event_is_refused_by_name(name, dtype):
+    y = pd.DataFrame({"months": [3.0, 60.0, 58.0], name: np.array([0, 1, 1], dtype)})
+    with pytest.raises(DataError, match=f"column '{name}', which seems to say"):
+        SurvivalTimes.of(y)
+    structured = y.to_records(index=False)
+    with pytest.raises(DataError, match="seems to say"):
+        SurvivalTimes.of(np.asarray(structured))
+
+
+@pytest.mark.parametrize("name", SAYS_EVENT.split())
+def test_column_that_names_an_event_is_read_as_it_stands(name):
+    y = pd.DataFrame({"survival_months": [3.0, 60.0, 58.0], name: [1, 0, 0]})
+    np.testing.assert_array_equal(SurvivalTimes.of(y).event, [True, False, False])
+
+
+@pytest.mark.parametrize(
+    "time", ["survival_months", "OS.time", "event_free_survival", "time_to_censoring", "days_alive"]
+)
+def test_column_of_times_may_be_called_after_survival(time):
+    found = SurvivalTimes.of(pd.DataFrame({time: [3.0, 60.0], "status": [1, 0]}))
+    np.testing.assert_array_equal(found.time, [3.0, 60.0])
+
+
+@pytest.mark.parametrize(
+    ("time", "event"),
+    [("months", "dead"), ("time_to_death", "dead"), ("OS.time", "OS"), ("t", "relapse_at_2_years")],
+)
+def test_names_tell_the_time_where_all_values_are_zeros_and_ones(time, event):
+    for names in ([time, event], [event, time]):
+        y = pd.DataFrame({time: [0, 1, 1], event: [1, 1, 0]})[names]
+        np.testing.assert_array_equal(SurvivalTimes.of(y).event, [True, True, False])
+
+
+def test_zeros_and_ones_under_names_that_tell_nothing_are_refused():
+    with pytest.raises(DataError, match=r"\['a', 'b'\], both of zeros and ones"):
+        SurvivalTimes.of(pd.DataFrame({"a": [0, 1, 1], "b": [1, 1, 0]}))
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ([0, 1, 2, 1], r"codes \[0, 1, 2\]; if they are competing events"),
+        ([1, 2, 2, 1], r"codes \[1, 2\]; R's survival package writes 1 for censored"),
+        (["Dead", "Alive", "Dead", "Dead"], "text, 'Dead', 'Alive': compare it"),
+        (["True", "False", "True", "True"], "text, 'True', 'False': compare it"),
+        (["0:LIVING", "1:DECEASED", "0:LIVING", "0:LIVING"], "text, '0:LIVING'"),
+    ],
+)
+@pytest.mark.parametrize("time", [[3.0, 8.0, 60.0, 58.0], [0, 1, 1, 0]])
+def test_codes_and_text_in_place_of_events_are_spoken_of(event, message, time):
+    for y in (
+        pd.DataFrame({"months": time, "status": event}),
+        pd.DataFrame({"status": event, "months": time}),
+    ):
+        with pytest.raises(DataError, match=message):
+            SurvivalTimes.of(y)
+    with pytest.raises(DataError, match=message):
+        survival_target(event, time)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        (np.array([1, 0]), np.array([3.0, 4.0])),
+        (np.array([1, 0, 1]), np.array([3.0, 4.0, 5.0])),
+        (pd.Series([1, 0]), pd.Series([3.0, 4.0])),
+        ([1, 0], [3.0, 4.0]),
+        ((1, 0, 1), (3.0, 4.0, 5.0)),
+    ],
+)
+def test_tuple_of_two_columns_is_refused_and_told_how_to_join_them(y):
+    with pytest.raises(DataError, match=r"tuple of two columns, \(event, time\)"):
+        SurvivalTimes.of(y)
+
+
+def test_column_of_tuples_is_refused_and_told_how_to_part_them():
+    y = pd.Series([(True, 3.0), (False, 4.0)])
+    with pytest.raises(DataError, match=r"column of tuples such as \(True, 3.0\)"):
+        SurvivalTimes.of(y)
+    np.testing.assert_array_equal(survival_target(*zip(*y, strict=True))["event"], [True, False])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,7 +33,7 @@ def test_each_pass_covers_every_row_once(n_rows, shuffled):
 
 def test_tensors_and_weights_stay_together():
     weight = torch.arange(50) / 10
-    batches = Batches(numbered(50), weight, 8, torch.Generator().manual_seed(0))
+    batches = Batches(numbered(50), weight, 8)  # shuffled ones are drawn by weight
     for batch in batches:
         assert batch.tensors["twice"].tolist() == (2 * batch.tensors["row"]).tolist()
         assert batch.sample_weight.tolist() == weight[batch.tensors["row"]].tolist()
@@ -101,3 +102,72 @@ def test_stratified_batches_are_shuffled_within_strata():
 def test_unequal_or_empty_tensors_are_refused(data, weight):
     with pytest.raises(TrainingError, match="tensors of one length and at least one row, got"):
         Batches(data, weight, 2)
+
+
+def uneven(n_rows=40, seed=0):
+    """Weights over two orders of magnitude, and values that go with them."""
+    rng = np.random.default_rng(seed)
+    weight = np.exp(rng.normal(0, 1.2, n_rows))
+    return torch.from_numpy(np.log(weight) + rng.normal(size=n_rows)), torch.from_numpy(weight)
+
+
+def test_mini_batches_have_rows_as_often_as_they_weigh():
+    _, weight = uneven()
+    rows = Batches({"x": torch.arange(40)}, weight, 8, torch.Generator().manual_seed(0))
+    passes = [torch.cat([batch.tensors["x"] for batch in rows]) for _ in range(2000)]
+    counts = torch.stack([torch.bincount(one, minlength=40) for one in passes]).double()
+    wanted = weight / weight.mean()
+    assert (counts.sum(dim=1) == 40).all()
+    assert (counts >= wanted.floor()).all()
+    assert (counts <= wanted.ceil()).all()
+    torch.testing.assert_close(counts.mean(dim=0), wanted, atol=0.06, rtol=0)
+    assert all(batch.sample_weight is None and batch.total == 8 for batch in rows)
+
+
+def test_mini_batches_expect_the_weighted_mean():
+    x, weight = uneven()
+    rows = Batches({"x": x}, weight, 4, torch.Generator().manual_seed(0))
+    means = np.array([batch.tensors["x"].mean() for _ in range(1000) for batch in rows])
+    wanted = ((x * weight).sum() / weight.sum()).item()
+    assert abs(means.mean() - wanted) < 0.02
+    # What a batch's mean divided by its own weights would come to.
+    plain = Batches({"x": x, "w": weight}, None, 4, torch.Generator().manual_seed(0))
+    own = np.mean(
+        [
+            (batch.tensors["x"] * batch.tensors["w"]).sum() / batch.tensors["w"].sum()
+            for _ in range(1000)
+            for batch in plain
+        ]
+    )
+    assert abs(own - wanted) > 0.1
+
+
+def test_rows_of_whole_weights_come_that_often_and_apart():
+    weight = torch.tensor([3.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 0.5, 0.5])
+    rows = Batches({"x": torch.arange(9)}, weight, 3, torch.Generator().manual_seed(0))
+    together = []
+    for _ in range(200):
+        batches = [batch.tensors["x"] for batch in rows]
+        assert (torch.cat(batches) == 0).sum() == 3
+        together.append(any((batch == 0).sum() == 3 for batch in batches))
+    assert np.mean(together) < 0.1
+
+
+def test_one_batch_and_even_weights_go_without_drawing():
+    x, weight = torch.arange(12), torch.full((12,), 2.0)
+    uneven_weight = torch.arange(1.0, 13.0)
+    (whole,) = Batches({"x": x}, uneven_weight, 12, torch.Generator().manual_seed(0))
+    assert whole.tensors["x"].tolist() == x.tolist()
+    assert whole.sample_weight is not None
+    even = Batches({"x": x}, weight, 4, torch.Generator().manual_seed(0))
+    same = Batches({"x": x}, None, 4, torch.Generator().manual_seed(0))
+    for one, other in zip(even, same, strict=True):
+        assert one.tensors["x"].tolist() == other.tensors["x"].tolist()
+
+
+def test_drawn_rows_keep_each_stratum_in_each_batch():
+    event = torch.arange(30) % 3 == 0
+    weight = torch.rand(30, generator=torch.Generator().manual_seed(1)) + 0.5
+    data = {"event": event}
+    for batch in Batches(data, weight, 10, torch.Generator().manual_seed(0), "event"):
+        assert 2 <= batch.tensors["event"].sum() <= 5
