@@ -185,6 +185,7 @@ def test_rows_of_a_group_are_left_out_together():
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(40), 3)
     X = rng.normal(size=(40, 12))[patient] + 0.1 * rng.normal(size=(120, 12))
+    X = pd.DataFrame(X, columns=[f"labs__{i}" for i in range(12)])
     y = rng.integers(0, 2, 40)[patient]  # nothing to learn but who it is
     model = SmallMultimodalClassifier(random_state=0)
     known = clone(model).fit(X, y, groups=patient).calibration_
