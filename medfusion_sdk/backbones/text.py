@@ -108,10 +108,10 @@ class TextBackbone(FrozenModule):
         """
         ids = ids.masked_fill(~mask, self.tokens.pad)
         # Without a mask attention takes its fastest kernel.
-        attention = None if bool(mask.all()) else mask.long()
+        attention = {} if bool(mask.all()) else {"attention_mask": mask.long()}
         try:
             with self._attention_for(ids.shape[1]):
-                output = self.model(input_ids=ids, attention_mask=attention, return_dict=True)
+                output = self.model(input_ids=ids, return_dict=True, **attention)
         except _UNREADABLE as error:
             if isinstance(error, RuntimeError) and "size of" not in str(error):
                 raise  # memory or the device

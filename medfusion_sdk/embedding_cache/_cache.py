@@ -243,8 +243,12 @@ class EmbeddingCache:
         # The values live on disk: a copy of this object could only be the same cache again.
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (str(self.path), self.max_bytes)
+    # Both ways by state, which is what skops stores of an object: no connection goes along.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": str(self.path), "max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"], max_bytes=state["max_bytes"])  # type: ignore[misc]
 
 
 def as_cache(cache: str | os.PathLike[str] | EmbeddingCache | None) -> EmbeddingCache | None:
@@ -277,7 +281,3 @@ def as_cache(cache: str | os.PathLike[str] | EmbeddingCache | None) -> Embedding
     raise TypeError(
         f"cache must be a folder, an EmbeddingCache or None, got {type(cache).__name__}"
     )
-
-
-def _rebuild(path: str, max_bytes: int | None) -> EmbeddingCache:
-    return EmbeddingCache(path, max_bytes=max_bytes)

@@ -266,7 +266,7 @@ def _in_full(value: float) -> str:
 
 def _write(value: Any, *, precision: int | None, unique: bool) -> str:
     """Without trailing zeros, and without exponent where that is no longer than usual."""
-    value = value + 0.0  # no negative zero
+    value = value if value else abs(value)  # no negative zero
     if value == 0 or _PLAIN[0] <= abs(value) < _PLAIN[1]:
         return np.format_float_positional(
             value, precision=precision, unique=unique, fractional=False, trim="-"

@@ -376,5 +376,8 @@ class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "history_" in state:
-            state = {**state, "history_": pd.DataFrame(state["history_"])}
+            columns = state["history_"].items()
+            if not all(isinstance(column, np.ndarray) for _, column in columns):
+                raise TypeError("history_ has to be made of arrays")  # a range would fill up
+            state = {**state, "history_": pd.DataFrame(dict(columns))}
         super().__setstate__(state)

@@ -14,7 +14,7 @@ from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, ListOf, Mapping
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._survivor import SurvivalCurves
-from medfusion_sdk.estimators._targets import row_weights
+from medfusion_sdk.estimators._targets import row_weights, warn_of_lost_classes
 from medfusion_sdk.estimators._tgmm_diagnosis import TGMMDiagnosis
 from medfusion_sdk.estimators._tgmm_explanations import TaskOutput
 from medfusion_sdk.estimators._tgmm_prognosis import TGMMPrognosis
@@ -93,6 +93,10 @@ class TGMMTwoTasks(SurvivalCurves, TGMMDiagnosis, TGMMPrognosis):
         check_consistent_length(X, y)
         weight = row_weights(X, np.zeros(len(X)), sample_weight, None)
         counted = weight > 0
+        whole = TaskTargets.of(y, self.event, self.time)
+        if whole.classes is not None:
+            known = whole.codes >= 0
+            warn_of_lost_classes(whole.classes[whole.codes[known]], counted[known])
         y = y[counted] if hasattr(y, "iloc") else np.asarray(y)[counted]
         targets = TaskTargets.of(y, self.event, self.time)
         self.tasks_ = self._choose_tasks(targets)

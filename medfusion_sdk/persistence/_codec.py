@@ -28,6 +28,8 @@ _LEFT_OUT = ("errors_", "_last_report", "_expected_fingerprint")
 # Kinds of dtype that safetensors stores as they are; others go as bytes.
 _NATIVE = {np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)}
 _NATIVE |= {np.dtype(name) for name in ("f2", "f4", "f8", "bool")}
+# Bytes of an array of strings beyond those that its longest string asks for.
+_SPARE = 1 << 25
 
 
 class Writer:
@@ -213,20 +215,32 @@ class Reader:
                 require_fingerprint(encoder, expected, at)
 
     def _unpack_array(self, packed: dict[str, Any]) -> np.ndarray:
-        shape, dtype = tuple(packed["shape"]), packed.get("dtype")
+        at, shape, dtype = packed["at"], tuple(packed["shape"]), packed.get("dtype")
+        if at in self._places:  # written once, then referred to: copies would fill the memory
+            raise ValueError(f"the array {at} comes twice")
         if dtype is None:
-            array = self._arrays[packed["at"]].reshape(shape)
+            array = self._arrays[at].reshape(shape)
         elif "values" in packed:
-            array = np.empty(len(packed["values"]), dtype=dtype)
-            for i, item in enumerate(packed["values"]):
-                array[i] = self.read(item)
-            array = array.reshape(shape)
+            array = self._unpack_items(packed["values"], dtype).reshape(shape)
         else:
-            content = self._arrays[packed["at"]].tobytes()
+            content = self._arrays[at].tobytes()
             array = np.frombuffer(content, dtype=self.read(dtype)).reshape(shape).copy()
         if packed.get("order") == "F":
             array = np.asfortranarray(array)
-        self._places[packed["at"]] = array
+        self._places[at] = array
+        return array
+
+    def _unpack_items(self, packed: list[Any], dtype: str) -> np.ndarray:
+        """Objects, or strings as wide as the longest was when it was saved."""
+        items = [self.read(item) for item in packed]
+        if dtype != "object":
+            kind, width = np.dtype(dtype), max([1, *map(len, items)])
+            # An array that was cut is wider than what it holds; forged, it would fill the memory.
+            if kind.kind != "U" or (kind.itemsize - 4 * width) * len(items) > _SPARE:
+                raise ValueError(f"{dtype!r} isn't the type of its {len(items)} strings")
+        array = np.empty(len(items), dtype=dtype)
+        for i, item in enumerate(items):
+            array[i] = item
         return array
 
     def _unpack_object(self, packed: dict[str, Any]) -> Any:

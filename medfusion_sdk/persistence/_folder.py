@@ -9,12 +9,14 @@ import os
 import platform
 import re
 import shutil
+import stat
 import uuid
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 
 import medfusion_sdk
@@ -42,7 +44,10 @@ _HEAD = '{\n "digest": "%s",\n'
 _HEAD_PATTERN = re.compile(re.escape(_HEAD) % "([0-9a-f]{64})")
 _SEE_AGAIN = "Copy the folder again from its source, or save the model again."
 # What reading runs into where the digests are right and the content is forged.
-_NOT_A_MODEL = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+_NOT_A_MODEL = (
+    *(LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError),
+    *(ImportError, np.ma.MAError),
+)
 
 
 def save_estimator(
@@ -163,12 +168,12 @@ def load_estimator(folder: str | os.PathLike[str], *, trusted: Iterable[str] = (
         manifest = _read_manifest(folder / MANIFEST)
         reader = Reader(Trust(trusted), _read_weights(folder / WEIGHTS, manifest))
         estimator = reader.read(manifest["estimator"])
+        reader.check_backbones()
     except MedFusionError:
         raise
     except _NOT_A_MODEL as error:
         why = error.args[0] if type(error) is LookupError else f"isn't a model's ({error!r})"
         raise CorruptModelError(f"{folder / MANIFEST}: {why}. {_SEE_AGAIN}") from error
-    reader.check_backbones()
     return estimator
 
 
@@ -244,13 +249,23 @@ def _put_in_place(draft: Path, folder: Path, overwrite: bool) -> None:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, expected: int | None = None) -> bytes:
+    """Read a regular file, of a length that is known for the weights."""
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise CorruptModelError(f"{path} isn't a regular file. {_SEE_AGAIN}")
+        if expected is not None and found.st_size != expected:
+            raise CorruptModelError(
+                f"{path} has {found.st_size} bytes instead of {expected}. {_SEE_AGAIN}"
+            )
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise CorruptModelError(
             f"{path} is missing; a saved model has {MANIFEST} and {WEIGHTS}. {_SEE_AGAIN}"
         ) from None
+    except OSError as error:
+        raise CorruptModelError(f"{path} can't be read ({error.strerror}). {_SEE_AGAIN}") from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -279,12 +294,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    content = _read_bytes(path)
     expected = manifest["weights"]
-    if len(content) != expected["bytes"]:
-        raise CorruptModelError(
-            f"{path} has {len(content)} bytes instead of {expected['bytes']}. {_SEE_AGAIN}"
-        )
+    content = _read_bytes(path, expected["bytes"])
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise CorruptModelError(
             f"{path} was changed: its digest isn't the manifest's. {_SEE_AGAIN}"

@@ -75,7 +75,17 @@ def _unpack_index(packed: dict[str, Any], read: Step) -> pd.Index:
     name = read(packed["name"])
     if "range" in packed:
         return pd.RangeIndex(*packed["range"], name=name)
-    return pd.Index(read(packed["values"]), dtype=packed["dtype"], name=name)
+    return pd.Index(_column(packed["values"], read), dtype=packed["dtype"], name=name)
+
+
+def _column(packed: Any, read: Step, length: int | None = None) -> np.ndarray:
+    """Read a vector. A number or a range in its place would be spread over any number of rows."""
+    values = read(packed)
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        raise ValueError("a column of a table isn't a vector")
+    if length is not None and len(values) != length:
+        raise ValueError(f"a column has {len(values)} values for {length} rows")
+    return values
 
 
 def _pack_frame(value: pd.DataFrame, write: Step) -> dict[str, Any]:
@@ -91,25 +101,49 @@ def _pack_frame(value: pd.DataFrame, write: Step) -> dict[str, Any]:
 def _unpack_frame(packed: dict[str, Any], read: Step) -> pd.DataFrame:
     index = read(packed["index"])
     columns = {
-        i: pd.Series(read(values), index=index, dtype=dtype)
+        i: pd.Series(_column(values, read, len(index)), index=index, dtype=dtype)
         for i, (values, dtype) in enumerate(zip(packed["values"], packed["dtypes"], strict=True))
     }
     return pd.DataFrame(columns, index=index).set_axis(read(packed["columns"]), axis=1)
 
 
+def _unpack_scalar(packed: Any, read: Step) -> np.generic:
+    name, value = packed
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.kind not in "biufU":  # np.void(n) would be n bytes
+        raise ValueError(f"{name!r} isn't a type of numbers")
+    return dtype.type(read(value))
+
+
+def _unpack_range(packed: Any) -> range:
+    start, stop, step = packed
+    return range(start, stop, step)
+
+
 def _unpack_random_state(packed: Any, read: Step) -> np.random.RandomState:
+    kind, keys, position, *rest = read(packed)
     random_state = np.random.RandomState()
-    random_state.set_state(read(packed))
+    random_state.set_state((kind, keys, _position(position), *rest))
     return random_state
+
+
+def _position(position: Any) -> int:
+    """Where a Mersenne Twister goes on; it reads memory there without looking."""
+    if not isinstance(position, int) or not 0 <= position <= _TWISTER_WORDS:
+        raise ValueError(f"a random generator can't be at word {position!r}")
+    return position
 
 
 def _unpack_generator(packed: Any, read: Step) -> np.random.Generator:
     state = read(packed)
-    bits = next(kind for kind in _BIT_GENERATORS if kind.__name__ == state["bit_generator"])()
+    if state["bit_generator"] == np.random.MT19937.__name__:
+        _position(state["state"]["pos"])
+    bits = {kind.__name__: kind for kind in _BIT_GENERATORS}[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)
 
 
+_TWISTER_WORDS = 624
 _BIT_GENERATORS = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937)
 _SPARSE = {
     kind.__name__: kind for kind in (sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array)
@@ -136,13 +170,13 @@ KINDS: dict[str, Kind] = {
         lambda x, write: _pack_items((x.start, x.stop, x.step), write),
         lambda packed, read: slice(*map(read, packed)),
     ),
-    "range": Kind(lambda x, _: [x.start, x.stop, x.step], lambda packed, _: range(*packed)),
+    "range": Kind(lambda x, _: [x.start, x.stop, x.step], lambda packed, _: _unpack_range(packed)),
     "path": Kind(lambda x, _: str(x), lambda packed, _: pathlib.Path(packed)),
     "dtype": Kind(
         lambda x, write: write(np.lib.format.dtype_to_descr(x), "descr"),
         lambda packed, read: np.lib.format.descr_to_dtype(read(packed)),
     ),
-    "scalar": Kind(_pack_scalar, lambda packed, read: np.dtype(packed[0]).type(read(packed[1]))),
+    "scalar": Kind(_pack_scalar, _unpack_scalar),
     "sparse": Kind(_pack_sparse, _unpack_sparse),
     "index": Kind(_pack_index, _unpack_index),
     "frame": Kind(_pack_frame, _unpack_frame),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.fixes import parse_version
 
 from medfusion_sdk.exceptions import (
     DataError,
@@ -28,6 +29,12 @@ from medfusion_sdk.readers.files import is_file
 
 # Events that are held and sorted at once: about 50 MB with everything that sorting takes.
 PIECE = 1 << 18
+# Since 3.1 pandas reads the nearest float by itself, and warns of being asked to.
+_EXACT_FLOATS: dict[str, Any] = (
+    {}
+    if parse_version(pd.__version__) >= parse_version("3.1")
+    else {"float_precision": "round_trip"}
+)
 # What pandas raises of CSV files that are cut off, damaged or none.
 _UNREADABLE = (
     ValueError,
@@ -154,7 +161,7 @@ class CsvSource:
                 na_values=[""],
                 index_col=False,
                 low_memory=False,
-                float_precision="round_trip",
+                **_EXACT_FLOATS,
                 chunksize=PIECE,
             )
             with reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -199,3 +200,33 @@ def test_what_is_no_estimator_is_refused(thing, tmp_path):
     with pytest.raises(ParameterError, match="estimator object"):
         save_estimator(thing, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_folder_in_place_of_a_file_is_refused(file, saved):
+    (saved / file).unlink()
+    (saved / file).mkdir()
+    with pytest.raises(CorruptModelError, match=f"{file} isn't a regular file"):
+        load_estimator(saved)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_pipe_in_place_of_a_file_is_refused_and_not_waited_for(file, saved):
+    (saved / file).unlink()
+    os.mkfifo(saved / file)
+    with pytest.raises(CorruptModelError, match=f"{file} isn't a regular file"):
+        load_estimator(saved)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_that_may_not_be_read_is_named(file, saved, monkeypatch):
+    read = type(saved).read_bytes
+
+    def forbidden(path):
+        if path.name == file:
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(type(saved), "read_bytes", forbidden)
+    with pytest.raises(CorruptModelError, match=f"{file} can't be read .Permission denied"):
+        load_estimator(saved)

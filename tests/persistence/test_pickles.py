@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import skops.io
 
+from medfusion_sdk import EmbeddingCache, TextEncoder
+
 
 def through_joblib(model, folder):
     joblib.dump(model, folder / "model.joblib")
@@ -20,7 +22,7 @@ def through_joblib(model, folder):
 def through_skops(model, folder):
     content = skops.io.dumps(model)
     unknown = skops.io.get_untrusted_types(data=content)
-    assert all(name.startswith("medfusion_sdk.estimators.") for name in unknown)
+    assert all(name.startswith("medfusion_sdk.") for name in unknown)
     return skops.io.loads(content, trusted=unknown)
 
 
@@ -30,6 +32,18 @@ WAYS = {
     "deepcopy": lambda model, folder: copy.deepcopy(model),
     "skops": through_skops,
 }
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cache_of_an_encoder_travels_without_its_connection(way, tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache", max_bytes=10**6)
+    encoder = TextEncoder("standin-text", cache=cache)
+    expected = encoder.fit_transform(["sinus rhythm"])
+    back = WAYS[way](encoder, tmp_path)
+    assert back.cache == cache
+    before = cache.stats().hits
+    np.testing.assert_array_equal(back.transform(["sinus rhythm"]), expected)
+    assert cache.stats().hits == before + 1
 
 
 @pytest.mark.parametrize("way", WAYS)

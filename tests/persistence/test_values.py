@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import pathlib
+import tracemalloc
 from typing import ClassVar
 
 import numpy as np
@@ -284,3 +285,83 @@ def test_manifest_is_plain_json_that_names_class_parameters_and_versions(tmp_pat
     assert manifest["estimator"]["$object"]["state"]["func"] == {"$name": "numpy.log1p"}
     assert manifest["estimator"]["$object"]["state"]["validate"] is True
     assert {"medfusion_sdk", "numpy", "scikit-learn", "torch"} <= manifest["versions"].keys()
+
+
+# -- forged values --------------------------------------------------------------------------------
+
+
+def frame_of(**changed):
+    index = {"$index": {"range": [0, 10**9, 1], "name": None}}
+    frame = {"index": index, "columns": {"$index": {"range": [0, 1, 1], "name": None}}}
+    return {"$frame": {**frame, "dtypes": ["float64"], "values": [0.0], **changed}}
+
+
+LONG = {"$range": [0, 10**9, 1]}
+STRINGS = {"at": "s", "shape": [2], "dtype": "<U250000000", "values": ["a", "b"]}
+TWISTER = {"bit_generator": "MT19937", "state": {"key": LONG, "pos": 10**6}}
+FORGED = {
+    "frame of one number": frame_of(),
+    "frame of a range": frame_of(values=[LONG]),
+    "index of a range": {"$index": {"values": LONG, "dtype": "object", "name": None}},
+    "wide strings": {"$array": STRINGS},
+    "bytes by number": {"$scalar": ["V", 10**9]},
+    "scalar of a structure": {"$scalar": [[["a", "f4"]], 1]},
+    "generator beyond its words": {"$generator": TWISTER},
+    "random state beyond its words": {
+        "$random_state": {"$tuple": ["MT19937", LONG, 10**6, 0, 0.0]},
+    },
+    "generator of another kind": {"$generator": {"bit_generator": "Philox", "state": {}}},
+    "sparse of nothing": {"$sparse": {"class": "csr_matrix", "shape": [10**9, 1]}},
+    "mask of another shape": {"$masked": [[1.0, 2.0], [True] * 3, 0.0]},
+    "unknown dtype": {"$dtype": "no such type"},
+    "objects from bytes": {"$array": {"at": "coef_", "shape": [1], "dtype": {"$dtype": "O"}}},
+    "unhashable": {"$set": [[1]]},
+    "path of a number": {"$path": 3},
+    "cache of a number": {"$cache": [3, None]},
+    "bits of a long number": {"$bytes": "zz"},
+    "dict of one": {"$dict": [[1]]},
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_value_is_refused_at_once_and_in_little_memory(name, tmp_path):
+    save_estimator(FunctionTransformer(), tmp_path / "model")
+    rewrite(tmp_path / "model", lambda manifest: manifest.update(estimator=FORGED[name]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptModelError, match=r"manifest\.json"):
+            load_estimator(tmp_path / "model")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_forged_history_is_refused(classifier, tmp_path):
+    save_estimator(classifier, tmp_path / "model")
+
+    def forge(manifest):
+        state = manifest["estimator"]["$object"]["state"]
+        state["history_"] = {"epoch": LONG}
+
+    rewrite(tmp_path / "model", forge)
+    with pytest.raises(CorruptModelError, match="made of arrays"):
+        load_estimator(tmp_path / "model")
+
+
+def test_array_that_a_forged_manifest_names_twice_is_refused(tmp_path):
+    save_estimator(FunctionTransformer(kw_args={"a": np.arange(3)}), tmp_path / "model")
+
+    def forge(manifest):
+        arguments = manifest["estimator"]["$object"]["state"]["kw_args"]
+        manifest["estimator"]["$object"]["state"]["kw_args"] = [arguments["a"]] * 2
+
+    rewrite(tmp_path / "model", forge)
+    with pytest.raises(CorruptModelError, match="comes twice"):
+        load_estimator(tmp_path / "model")
+
+
+def test_long_strings_that_were_cut_come_back_as_wide_as_they_were(tmp_path):
+    cut = np.array(["a", "b", "c" * 300])[:2]
+    back = saved_and_loaded(cut, tmp_path)
+    assert back.dtype == cut.dtype
+    np.testing.assert_array_equal(back, cut)
