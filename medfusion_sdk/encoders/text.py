@@ -17,7 +17,9 @@ from medfusion_sdk.encoders._batching import plan_batches
 from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_cut_items
 from medfusion_sdk.encoders.base import BaseEncoder, _Run
 from medfusion_sdk.exceptions import CellError, ParameterError, WeightsError
+from medfusion_sdk.readers.cells import Column
 from medfusion_sdk.readers.digest import text_digest
+from medfusion_sdk.readers.paths import refuse_paths
 
 if TYPE_CHECKING:
     from medfusion_sdk.encoders._text_embedder import TextEmbedder
@@ -208,6 +210,9 @@ class TextEncoder(BaseEncoder):
             lengths = [None if value is None else value[-1] for value in values]
             warn_of_cut_items(run, lengths, self._max_length(self._source()))
         return [None if value is None else value[:-1] for value in values]
+
+    def _fit_column(self, column: Column) -> None:
+        refuse_paths(column.cells, column.rows, column.name)
 
     # -- parameters, resolved when they are used -------------------------------------------------
 

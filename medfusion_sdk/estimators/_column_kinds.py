@@ -14,8 +14,9 @@ from medfusion_sdk.estimators._cell_checks import numeric_columns
 from medfusion_sdk.estimators._layout import Layout, find_layout
 from medfusion_sdk.estimators._roles import names_a_signal
 from medfusion_sdk.exceptions import CellError, ModalityError
-from medfusion_sdk.readers.cells import read_column
+from medfusion_sdk.readers.cells import Column, read_column
 from medfusion_sdk.readers.npy import open_npy
+from medfusion_sdk.readers.paths import looks_like_a_path, refuse_paths
 from medfusion_sdk.readers.volume import VOLUME_FILES
 
 __all__ = ["COLUMN_KINDS", "find_kind", "find_raw_layout"]
@@ -79,7 +80,8 @@ def find_kind(column: pd.Series) -> str:
     Raises
     ------
     ModalityError
-        If there is no cell, or its kind isn't clear.
+        If there is no cell, its kind isn't clear, cells are of several kinds, or they name files
+        that can't be read.
     CellFileNotFoundError, CellError
         If the first cell is a ``.npy`` file that can't be opened.
     """
@@ -94,6 +96,9 @@ def find_kind(column: pd.Series) -> str:
         kind, found = _kind_of_cell(first)
     except CellError as error:
         raise error.located(cells.rows[cells.present[0]], cells.name) from error
+    if kind == "text":
+        refuse_paths(cells.cells, cells.rows, cells.name)
+    _refuse_texts(cells, kind)
     words = (cell.split() for cell in cells.cells if isinstance(cell, str))
     if kind == "text" and not any(len(split) > 1 for split in words):
         kind, found = None, "single words, which may be texts, categories or identifiers"
@@ -103,6 +108,19 @@ def find_kind(column: pd.Series) -> str:
             f"{{{column.name!r}: kind}} with one of {', '.join(map(repr, COLUMN_KINDS))}."
         )
     return kind
+
+
+def _refuse_texts(cells: Column, kind: str | None) -> None:
+    """Refuse a text in a column of another kind; among texts the reader names other cells."""
+    if kind in (None, "text"):
+        return
+    for i in cells.present:
+        cell = cells.cells[i]
+        if isinstance(cell, str) and not looks_like_a_path(cell) and not _kind_of_path(cell):
+            raise ModalityError(
+                f"column {cells.name!r} holds cells of the kind {kind!r}, and in row "
+                f"{cells.rows[i]!r} the text {cell!r:.60}: a column is of one kind."
+            )
 
 
 def _kind_of_cell(cell: Any) -> tuple[str | None, str]:

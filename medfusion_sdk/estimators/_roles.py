@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
-from medfusion_sdk.readers.cells import is_missing
+from medfusion_sdk.readers.cells import is_missing, read_column
 from medfusion_sdk.readers.files import is_file
+from medfusion_sdk.readers.paths import refuse_paths
 from medfusion_sdk.readers.volume import VOLUME_FILES
 
 __all__ = ["Roles", "VolumeRoles", "find_roles", "find_volume_roles", "names_a_signal"]
@@ -74,6 +75,7 @@ def find_roles(X: Any, *, signal: Any, text: Any) -> Roles:
         return Roles(block=list(range(X.shape[1])))
     kinds = _kinds(X, names_a_signal, axes=1)
     chosen_text = _one(kinds, "text", "text", text)
+    _refuse_paths(X, chosen_text)
     found_block = _block(kinds, "signal", signal)
     chosen_signal = None if found_block is not None else _one(kinds, "item", "signal", signal)
     if chosen_signal is None and found_block is None and signal == "auto":
@@ -173,6 +175,7 @@ def find_volume_roles(
         None if blocks["report"] is not None else _one(kinds, "text", "report", report),
         blocks["report"],
     )
+    _refuse_paths(X, found.report)
     if not found.has("image") and not found.has("text"):
         numbers = _all_numbers(kinds)
         given = volume if volume_shape is not None else report
@@ -188,6 +191,13 @@ def find_volume_roles(
         read = {*named, *(found.volume_block or []), *(found.report_block or [])}
         _tell_unread(kinds, read, "one volume and one report")
     return found
+
+
+def _refuse_paths(X: pd.DataFrame, name: Any) -> None:
+    """Refuse a column chosen for texts that names files."""
+    if name is not None:
+        cells = read_column(X[name])
+        refuse_paths(cells.cells, cells.rows, name)
 
 
 def _numbers_are(volume_shape: Sequence[int] | None) -> str:
