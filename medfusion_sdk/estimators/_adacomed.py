@@ -21,10 +21,17 @@ from medfusion_sdk.estimators._adacomed_parameters import (
     reads_cells,
 )
 from medfusion_sdk.estimators._block_classifier import BlockClassifier
+from medfusion_sdk.estimators._calibration import Calibration
 from medfusion_sdk.estimators._cohort_reader import CohortReader, CohortRows, check_cohort_table
 from medfusion_sdk.estimators._collaboration import fill_bank, make_network, start_head
 from medfusion_sdk.estimators._network_estimator import TrainingTable
-from medfusion_sdk.estimators._networks import RowSpans, resume, seeded_module, to_tensors
+from medfusion_sdk.estimators._networks import (
+    RowSpans,
+    probabilities_of,
+    resume,
+    seeded_module,
+    to_tensors,
+)
 from medfusion_sdk.estimators._paths import has_any, select_blocks
 from medfusion_sdk.estimators._rows import values_of
 from medfusion_sdk.estimators._scaling import BlockScaling, apply_where
@@ -88,11 +95,12 @@ class AdaCoMedBase(BlockClassifier):
         _, y = check_X_y(np.zeros((len(X), 1)), y, multi_output=True)
         return X, y
 
+    def _read_once(self, table: TrainingTable) -> TrainingTable:
+        return table if self.large is None else replace(table, X=self._fit_reader(table))
+
     def _fit_table(self, table: TrainingTable) -> None:
         from medfusion_sdk.training import module_to_state
 
-        if self.large is not None:
-            table = replace(table, X=self._fit_reader(table))
         self._fit_paths(table)
         network, data = self._start(table)
 
@@ -222,6 +230,18 @@ class AdaCoMedBase(BlockClassifier):
         has_large = has_any(values, self._scaling.blocks)
         x, present = apply_where(self._scaling, values, has_large)
         return to_tensors(x, present, dtype) | self._small_inputs(X, has_large, dtype)
+
+    def _calibrated(
+        self, out: dict[str, np.ndarray], calibration: Calibration
+    ) -> dict[str, np.ndarray]:
+        # Weights of the two paths sum to one: what holds for their mean holds for each.
+        paths = {path: calibration(out[f"logits_{path}"]) for path in ("large", "small")}
+        answers = {
+            f"proba_{path}": probabilities_of(logits, self.multilabel_)
+            for path, logits in paths.items()
+        }
+        scores = {f"logits_{path}": logits for path, logits in paths.items()}
+        return super()._calibrated(out, calibration) | scores | answers
 
     def _small_inputs(self, X: Any, has_large: np.ndarray, dtype: Any) -> dict[str, Tensor]:
         """The small path's part of a batch: its embedding, or what a trained encoder reads."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from medfusion_sdk.estimators._calibration import Calibration, believed
 from medfusion_sdk.estimators._explanations import tidy
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.exceptions import ModalityError, ParameterError
@@ -132,12 +134,12 @@ def volume_maps(model: BrainAdapterClassifier, X: Any, kind: str) -> np.ndarray:
         raise ParameterError(f"kind={kind!r}: maps are of the kinds {MAP_KINDS}.")
     if "image" not in model.modalities_:
         raise ModalityError("the model reads no volumes, so there is nothing to map onto.")
-    draw: Callable[..., Tensor] = {
-        "gradient": _gradient,
-        "occlusion": _occlusion,
+    kinds: dict[str, Callable[..., Tensor]] = {
+        "gradient": partial(_gradient, calibration=model.calibration_),
+        "occlusion": partial(_occlusion, calibration=model.calibration_),
         "attention": _attention,
         "adapter": _added,
-    }[kind]
+    }
     device = resolve_device(model.device)
     task = model._network().to(device)
     inputs = model._inputs(model._validate(X), row_labels(X))
@@ -147,27 +149,35 @@ def volume_maps(model: BrainAdapterClassifier, X: Any, kind: str) -> np.ndarray:
         batch = move(take(inputs, row[None]), device)
         batch["image"] = batch["image"].to(task.network.reference.dtype)
         with limit_threads(), alone_with(task):
-            maps[row] = draw(task, batch).cpu().numpy()
+            maps[row] = kinds[kind](task, batch).cpu().numpy()
     return maps
 
 
-def _gradient(task: BrainAdapterTask, batch: dict[str, Tensor]) -> Tensor:
+def _gradient(
+    task: BrainAdapterTask, batch: dict[str, Tensor], *, calibration: Calibration | None
+) -> Tensor:
     import torch
 
     volume = batch["image"].requires_grad_()
     with torch.enable_grad():
-        task({**batch, "image": volume})["logits"][0].max().backward(inputs=[volume])
+        scores = believed(task({**batch, "image": volume})["logits"][0], calibration)
+        scores.max().backward(inputs=[volume])
     assert volume.grad is not None
     return (volume.grad * volume).detach()[0]
 
 
-def _occlusion(task: BrainAdapterTask, batch: dict[str, Tensor]) -> Tensor:
+def _occlusion(
+    task: BrainAdapterTask, batch: dict[str, Tensor], *, calibration: Calibration | None
+) -> Tensor:
     import torch
+
+    def score(volume: Tensor) -> Tensor:
+        return believed(task({**batch, "image": volume})["logits"][0], calibration)
 
     volume = batch["image"]
     falls = torch.zeros_like(volume[0])
     with torch.no_grad():
-        scores = task(batch)["logits"][0]
+        scores = score(volume)
         top = int(scores.argmax())
         edges = [np.linspace(0, length, _OCCLUDED + 1).astype(int) for length in volume.shape[1:]]
         for block in product(range(_OCCLUDED), repeat=3):
@@ -176,7 +186,7 @@ def _occlusion(task: BrainAdapterTask, batch: dict[str, Tensor]) -> Tensor:
                 continue
             without = volume.clone()
             without[0][place] = 0.0
-            falls[place] = scores[top] - task({**batch, "image": without})["logits"][0, top]
+            falls[place] = scores[top] - score(without)[top]
     return falls
 
 

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
 from medfusion_sdk._alignment import check_aligned
-from medfusion_sdk._parameters import NONE, Allowed, InstanceOf, OneOf
+from medfusion_sdk._parameters import FLAG, NONE, Allowed, InstanceOf, OneOf
+from medfusion_sdk.estimators._calibration import Calibration, learn_calibration
 from medfusion_sdk.estimators._network_estimator import (
     NetworkEstimator,
     TrainingTable,
     kept_rows,
 )
+from medfusion_sdk.estimators._networks import probabilities_of
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import (
     Targets,
@@ -42,11 +45,14 @@ class NetworkClassifier(
     """
 
     class_weight: Any
+    calibrate: bool
+    calibration_: Calibration | None
 
     _allowed: ClassVar[Mapping[str, Allowed]] = {
         **NetworkEstimator._allowed,
         # A list has a dict for each label, as in scikit-learn.
         "class_weight": InstanceOf(dict, list) | OneOf("balanced") | NONE,
+        "calibrate": FLAG,
     }
 
     @with_callbacks
@@ -107,8 +113,19 @@ class NetworkClassifier(
         if self.class_weight == "balanced":
             own = balanced_weights(targets.codes, own, kept_rows(len(own), held))
         parts = X[counted], targets, own, rows[counted], together, given, held
-        self._fit_table(TrainingTable(*parts))
+        self._fit_calibrated(TrainingTable(*parts))
         return self
+
+    def _fit_calibrated(self, table: TrainingTable) -> None:
+        """Fit the network, and learn from rows left out how far its scores can be believed."""
+        # Weights that go on from an earlier fit may have seen any row.
+        goes_on = self.warm_start and hasattr(self, "state_")
+        self.calibration_ = None
+        table = self._read_once(table)
+        self._fit_table(table)
+        if self.calibrate and not goes_on and not self._weighed_unseen:
+            self.calibration_ = learn_calibration(self, table)
+        self._conclude(table)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of the classes, or of each label.
@@ -184,7 +201,31 @@ class NetworkClassifier(
     @abstractmethod
     def _fit_table(self, table: TrainingTable) -> None: ...
 
+    def _read_once(self, table: TrainingTable) -> TrainingTable:
+        """Do what needn't be done anew for each fold, such as to run frozen encoders."""
+        return table
+
+    @property
+    def _weighed_unseen(self) -> bool:
+        """Whether rows left out weigh the scores already, with an expert beside the network."""
+        return False
+
+    def _conclude(self, table: TrainingTable) -> None:
+        """Look at the training rows through the finished model."""
+        return
+
+    def _calibrated(
+        self, out: dict[str, np.ndarray], calibration: Calibration
+    ) -> dict[str, np.ndarray]:
+        """Calibrate outputs of the network; a subclass adds what else is in logits."""
+        logits = calibration(out["logits"])
+        return out | {"logits": logits, "proba": probabilities_of(logits, self.multilabel_)}
+
     # -- shared steps -------------------------------------------------------------------------
+
+    def _outputs(self, X: Any, rows: pd.Index) -> dict[str, np.ndarray]:
+        out = super()._outputs(X, rows)
+        return out if self.calibration_ is None else self._calibrated(out, self.calibration_)
 
     def _target_tensor(self, targets: Targets, dtype: Any) -> Tensor:
         import torch

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.encoders.signal import SignalEncoder
+from medfusion_sdk.estimators._calibration import believed
 from medfusion_sdk.estimators._dual_inputs import as_series
 from medfusion_sdk.estimators._occlusion import occlusion, stretches
 from medfusion_sdk.estimators._rows import row_labels
@@ -146,7 +147,7 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     """Probabilities, shares of the other modality and attributions of one row."""
     labels = list(model.label_names_)
-    inputs, out, traced = _traced(task, batch)
+    inputs, out, traced = _traced(model, task, batch)
     top = int(out["logits"].argmax())
     names = [name for name, there in zip(_PATHS, out["present"][0].tolist(), strict=True) if there]
     if task.network.shape.combine == "symmetric":
@@ -166,7 +167,9 @@ def _lines(
             yield told | place | {"value": value}
 
 
-def _traced(task: SupervisedTask, batch: dict[str, Any]) -> tuple[dict[str, Any], Any, list[Any]]:
+def _traced(
+    model: DualAdapterClassifier, task: SupervisedTask, batch: dict[str, Any]
+) -> tuple[dict[str, Any], Any, list[Any]]:
     """Run a row with its adapters traced, and the gradient of its highest score at its inputs."""
     import torch
 
@@ -187,6 +190,8 @@ def _traced(task: SupervisedTask, batch: dict[str, Any]) -> tuple[dict[str, Any]
         try:
             with torch.enable_grad():
                 out = task(inputs)
+                for name in ("logits", "path_logits"):
+                    out[name] = believed(out[name], model.calibration_)
                 out["logits"][0].max().backward(inputs=leaves)
             return inputs, out, network.traced
         finally:
@@ -233,6 +238,7 @@ def _signal_worth(
             _signal_of(model, row),
             label=label,
             patch_len=model.architecture_["patch_len"],
+            calibration=model.calibration_,
         )
         return
     product = _product(inputs["signal"])[0]

@@ -12,10 +12,10 @@ from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.readers.parts import whole_of_parts
 from medfusion_sdk.tables import shown_rows
 
-__all__ = ["checked_groups", "group_codes", "row_groups"]
+__all__ = ["LEAST_CONTENTS", "checked_groups", "group_codes", "row_groups"]
 
 # Fewer different rows are a few coarse columns, not patients: there each row is by itself.
-_LEAST_CONTENTS = 20
+LEAST_CONTENTS = 20
 
 
 def checked_groups(
@@ -123,7 +123,7 @@ def row_groups(X: Any, groups: Any, rows: pd.Index, counted: np.ndarray) -> np.n
     labels = checked_groups(groups, len(counted), rows, counted)
     labels = whole_of_parts(rows[counted]) if labels is None else labels[counted]
     if labels is None:
-        coarse = content.max() + 1 < min(_LEAST_CONTENTS, len(content))
+        coarse = content.max() + 1 < min(LEAST_CONTENTS, len(content))
         return _ranked(np.arange(len(content)), content) if coarse else content
     codes = _ranked(_numbered(labels), content)
     if groups is not None and len(codes) > 1 and not codes.any():

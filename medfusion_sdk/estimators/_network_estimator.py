@@ -152,6 +152,8 @@ class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
     architecture_: dict[str, Any]
     history_: pd.DataFrame
     _module: Any
+    # Set where it is fitted for another one's sake, so that callbacks hear nothing of it.
+    _stand_in: bool = False
 
     # Parameters that every subclass's constructor has.
     dtype: str
@@ -287,6 +289,7 @@ class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
         weight = None
         if (table.weight != 1).any():
             weight = torch.from_numpy(table.weight).to(floating)
+        heard = None if finish is None or self._stand_in else self._callbacks(table, finish)
         parts: dict[str, Any] = {"data": data, "sample_weight": weight}
         if table.held is not None:
             parts = self._split(table, data, weight)
@@ -297,7 +300,7 @@ class NetworkEstimator(CallbackSupportMixin, LeftOutRows, BaseEstimator, ABC):
             seed=self._seed,
             stratify="event" if "event" in data else None,
             device=self.device,
-            callbacks=None if finish is None else self._callbacks(table, finish),
+            callbacks=heard,
             label=type(self).__name__,
             **parts,
         )

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RowSpans", "resume", "seeded_module", "to_tensors"]
+__all__ = ["RowSpans", "probabilities_of", "resume", "seeded_module", "to_tensors"]
 
 
 def seeded_module(build: Callable[[], Any], seed: int, dtype: Any) -> Any:
@@ -86,6 +86,15 @@ def to_tensors(x: np.ndarray, present: np.ndarray, dtype: Any) -> dict[str, Tens
     import torch
 
     return {"x": torch.from_numpy(x).to(dtype), "present": torch.from_numpy(present)}
+
+
+def probabilities_of(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Probabilities (n, C) of class scores (n, C), or of each label."""
+    import torch
+
+    from medfusion_sdk.nn.tasks import probabilities
+
+    return probabilities(torch.from_numpy(logits), multilabel).numpy()
 
 
 class RowSpans:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medfusion_sdk.estimators._calibration import Calibration, believed
+
 if TYPE_CHECKING:
     from medfusion_sdk.encoders.signal import SignalEncoder
     from medfusion_sdk.estimators._scaling import BlockScaling
@@ -84,6 +86,7 @@ def occlusion(
     *,
     label: int,
     patch_len: int,
+    calibration: Calibration | None = None,
 ) -> Iterator[tuple[int | None, int, float]]:
     """Tell by how much a score falls when a stretch of the signal is made a straight line.
 
@@ -103,6 +106,8 @@ def occlusion(
         Whose score.
     patch_len : int
         Samples of a stretch.
+    calibration : Calibration or None
+        Of the task's scores.
 
     Yields
     ------
@@ -128,7 +133,8 @@ def occlusion(
         with alone_with(task), torch.no_grad():
             rows = {name: part.index_select(0, same) for name, part in batch.items()}
             rows["signal"] = torch.from_numpy(scaling.apply(embedded)[0]).to(batch["signal"])
-            return task(rows)["logits"][:, label].cpu().double().numpy()
+            scores = believed(task(rows)["logits"], calibration)
+            return scores[:, label].cpu().double().numpy()
 
     whole = score(views[:1])[0]
     for start in range(0, len(places), _AT_ONCE):

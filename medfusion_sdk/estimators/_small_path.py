@@ -221,6 +221,8 @@ def _start_model(estimator: Any, blocks: dict[str, np.ndarray]) -> Any:
     """An unfitted small model, with what it takes over from the estimator."""
     given = estimator.small[-1] if isinstance(estimator.small, Pipeline) else estimator.small
     model = SmallMultimodalClassifier() if given is None else clone(given)
+    # Its embedding and head are what counts; their scores are calibrated together with the others.
+    model.set_params(calibrate=False)
     if model.random_state is None:
         model.set_params(random_state=estimator._seed)
     if given is None:

@@ -12,6 +12,7 @@ from medfusion_sdk._parameters import FLAG, Allowed, OneOf
 from medfusion_sdk.estimators._expert import Expert, fit_beside, trees_suffice
 from medfusion_sdk.estimators._mixture import Mixture
 from medfusion_sdk.estimators._network_estimator import TrainingTable
+from medfusion_sdk.estimators._networks import probabilities_of
 from medfusion_sdk.estimators._raw_columns import RawRows
 from medfusion_sdk.estimators._ridge_expert import (
     RidgeExpert,
@@ -149,13 +150,5 @@ class TGMMDiagnosis(TGMMBase):
         logits = self._mixture(expert, out["logits"])
         multilabel = bool(self.architecture_["heads"]["diagnosis"].get("multilabel"))
         scores = {"proba": logits, "proba_expert": expert, "proba_network": out["logits"]}
-        answers = {name: _probabilities(own, multilabel) for name, own in scores.items()}
+        answers = {name: probabilities_of(own, multilabel) for name, own in scores.items()}
         return out | {"logits": logits} | answers
-
-
-def _probabilities(logits: np.ndarray, multilabel: bool) -> np.ndarray:
-    import torch
-
-    from medfusion_sdk.nn.tasks import probabilities
-
-    return probabilities(torch.from_numpy(logits), multilabel).numpy()

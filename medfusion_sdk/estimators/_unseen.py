@@ -60,7 +60,11 @@ def fit_modalities(
 
 
 def minimise(
-    loss: Callable[[Tensor], Tensor], start: np.ndarray, *, at_least: np.ndarray | None = None
+    loss: Callable[[Tensor], Tensor],
+    start: np.ndarray,
+    *,
+    at_least: np.ndarray | None = None,
+    tol: float | None = None,
 ) -> np.ndarray:
     """Find what makes a convex loss smallest.
 
@@ -72,6 +76,8 @@ def minimise(
         Where to begin.
     at_least : ndarray of shape (n,), optional
         Lower bounds.
+    tol : float, optional
+        How exactly: see :func:`scipy.optimize.minimize`.
 
     Returns
     -------
@@ -87,7 +93,7 @@ def minimise(
         return found.item(), gradient.numpy()
 
     bounds = None if at_least is None else [(low, None) for low in at_least]
-    return minimize(value, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return minimize(value, start, jac=True, method="L-BFGS-B", bounds=bounds, tol=tol).x
 
 
 def _in_span(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -96,7 +96,7 @@ class AdaCoMedClassifier(AdaCoMedBase):
         As in :class:`SmallMultimodalClassifier`.
     early_stopping, validation_fraction, n_iter_no_change : optional
         As in :class:`SmallMultimodalClassifier`.
-    class_weight, warm_start, dtype, device, random_state, verbose : optional
+    class_weight, calibrate, warm_start, dtype, device, random_state, verbose : optional
         As in :class:`SmallMultimodalClassifier`.
 
     Attributes
@@ -111,6 +111,8 @@ class AdaCoMedClassifier(AdaCoMedBase):
         What makes the blocks of a cohort table, fitted.
     small_ : SmallMultimodalClassifier, Pipeline or None
         The pretrained small model.
+    calibration_ : Calibration or None
+        As of :class:`SmallMultimodalClassifier`.
     state_ : dict of str to ndarray
         Trained weights, the small model's apart.
     similarity_ : float
@@ -178,6 +180,7 @@ class AdaCoMedClassifier(AdaCoMedBase):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        calibrate: bool = True,
         warm_start: bool = False,
         dtype: str = "auto",
         device: str = "auto",
@@ -218,6 +221,7 @@ class AdaCoMedClassifier(AdaCoMedBase):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.warm_start = warm_start
         self.dtype = dtype
         self.device = device

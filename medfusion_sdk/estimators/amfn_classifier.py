@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_X_y
 from medfusion_sdk._parameters import Allowed, OneOf
 from medfusion_sdk.estimators._amfn import AMFNBase
 from medfusion_sdk.estimators._amfn_explanations import amfn_explanation
+from medfusion_sdk.estimators._calibration import Calibration
 from medfusion_sdk.estimators._classifier import NetworkClassifier
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._rows import row_labels
@@ -104,6 +105,8 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
         Patience of early stopping, in epochs.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn.
+    calibrate : bool, default=True
+        As in :class:`SmallMultimodalClassifier`; without effect where there is an expert.
     warm_start : bool, default=False
         Start from the last fit's weights where the shapes agree.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -127,6 +130,8 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
         How each is read.
     expert_ : Expert or None
         The trees, as arrays.
+    calibration_ : Calibration or None
+        As of :class:`SmallMultimodalClassifier`; None with an expert.
     state_ : dict of str to ndarray
         Trained weights of the networks.
     history_ : DataFrame
@@ -199,6 +204,7 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        calibrate: bool = True,
         warm_start: bool = False,
         dtype: str = "auto",
         device: str = "auto",
@@ -238,6 +244,7 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.warm_start = warm_start
         self.dtype = dtype
         self.device = device
@@ -266,6 +273,26 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
             "focal": self.task_loss == "focal",
         }
         self._learn(table, data, len(targets.classes))
+
+    @property
+    def _weighed_unseen(self) -> bool:
+        return self.expert_ is not None
+
+    def _calibrated(
+        self, out: dict[str, np.ndarray], calibration: Calibration
+    ) -> dict[str, np.ndarray]:
+        import torch
+
+        from medfusion_sdk.nn.amfn_tasks import averaged
+
+        scores = calibration(out["scores"])
+        told = averaged(torch.from_numpy(scores), self.multilabel_)
+        parts = {
+            "scores": scores,
+            "network": calibration(out["network"]),
+            "contribution": calibration.scale(out["contribution"]),
+        }
+        return out | parts | {name: value.numpy() for name, value in told.items()}
 
     def _make_task(self) -> ClassificationTask:
         from medfusion_sdk.nn.amfn_tasks import ClassificationTask

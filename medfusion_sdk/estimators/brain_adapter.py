@@ -20,6 +20,7 @@ from medfusion_sdk.estimators._brain_explanations import (
     seen_volumes,
     volume_maps,
 )
+from medfusion_sdk.estimators._calibration import Calibration
 from medfusion_sdk.estimators._classifier import NetworkClassifier
 from medfusion_sdk.estimators._network_estimator import TrainingTable
 from medfusion_sdk.estimators._networks import resume, seeded_module
@@ -119,6 +120,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         Patience of early stopping, in epochs.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn.
+    calibrate : bool, default=True
+        As in :class:`SmallMultimodalClassifier`.
     warm_start : bool, default=False
         Start from the last fit's weights where the shapes agree.
     gradient_checkpointing : bool, default=False
@@ -153,6 +156,8 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         The columns that are read.
     errors_ : DataFrame
         Cells of the fit that couldn't be used, with ``on_error="missing"``.
+    calibration_ : Calibration or None
+        As of :class:`SmallMultimodalClassifier`.
     state_ : dict of str to ndarray
         Trained weights, and the fixed projections of "fpm"; nothing of a frozen encoder.
     history_ : DataFrame
@@ -215,6 +220,7 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        calibrate: bool = True,
         warm_start: bool = False,
         gradient_checkpointing: bool = False,
         on_error: str = "raise",
@@ -256,6 +262,7 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.warm_start = warm_start
         self.gradient_checkpointing = gradient_checkpointing
         self.on_error = on_error
@@ -368,4 +375,11 @@ class BrainAdapterClassifier(AlignedSpace, BrainAdapterBase, NetworkClassifier):
         return seen_volumes(self, X)
 
     def _bias(self) -> np.ndarray:
-        return np.asarray(self.state_["head.bias"], dtype=np.float64)
+        bias = np.asarray(self.state_["head.bias"], dtype=np.float64)
+        return bias if self.calibration_ is None else self.calibration_(bias)
+
+    def _calibrated(
+        self, out: dict[str, np.ndarray], calibration: Calibration
+    ) -> dict[str, np.ndarray]:
+        added = calibration.scale(out["contributions"])
+        return super()._calibrated(out, calibration) | {"contributions": added}

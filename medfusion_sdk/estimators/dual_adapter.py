@@ -131,8 +131,8 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         Held-out share for early stopping.
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
-    class_weight : dict, "balanced" or None, default=None
-        As in scikit-learn.
+    class_weight, calibrate : optional
+        As in :class:`SmallMultimodalClassifier`.
     warm_start : bool, default=False
         Start from the last fit's weights where the shapes agree.
     gradient_checkpointing : bool, default=False
@@ -165,6 +165,8 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         The columns that are read.
     signal_encoder_ : SignalEncoder or None
         The frozen encoder of the signals, where there is one.
+    calibration_ : Calibration or None
+        As of :class:`SmallMultimodalClassifier`.
     state_ : dict of str to ndarray
         Trained weights: the adapters alone, nothing of the language model.
     history_ : DataFrame
@@ -238,6 +240,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        calibrate: bool = True,
         warm_start: bool = False,
         gradient_checkpointing: bool = False,
         revision: str | None = None,
@@ -289,6 +292,7 @@ class DualAdapterClassifier(DualAdapterBase, NetworkClassifier):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.warm_start = warm_start
         self.gradient_checkpointing = gradient_checkpointing
         self.revision = revision

@@ -100,6 +100,8 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         Patience of early stopping, in epochs.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn.
+    calibrate : bool, default=True
+        As in :class:`SmallMultimodalClassifier`; without effect where there is an expert.
     warm_start : bool, default=False
         Start from the last fit's weights where the shapes agree.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -129,6 +131,8 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         The encoders, fitted.
     tuned_ : dict of str to int or str
         What learns of which encoder.
+    calibration_ : Calibration or None
+        As of :class:`SmallMultimodalClassifier`; None with an expert.
     state_ : dict of str to ndarray
         Trained weights and the prompts' embeddings.
     history_ : DataFrame
@@ -185,6 +189,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         class_weight: Any = None,
+        calibrate: bool = True,
         warm_start: bool = False,
         dtype: str = "auto",
         device: str = "auto",
@@ -218,6 +223,7 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.warm_start = warm_start
         self.dtype = dtype
         self.device = device
@@ -240,7 +246,10 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
         settings = {"n_outputs": len(targets.classes), "multilabel": targets.multilabel}
         self._learn(table, {"diagnosis": settings}, {"target": targets.codes})
         self._weigh_network(table, scores, kind)
-        self._conclude(table)
+
+    @property
+    def _weighed_unseen(self) -> bool:
+        return self._mixture is not None
 
     def _answers(self, out: Mapping[str, np.ndarray]) -> dict[str, TaskOutput]:
         labels = list(self.label_names_)

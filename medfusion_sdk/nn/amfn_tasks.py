@@ -16,7 +16,7 @@ from medfusion_sdk.nn.layers import SharedDropout
 from medfusion_sdk.nn.small import drop_modalities
 from medfusion_sdk.nn.tasks import classification_loss, focal_loss, probabilities, weighted_mean
 
-__all__ = ["AMFNTraining", "ClassificationTask", "RegressionTask"]
+__all__ = ["AMFNTraining", "ClassificationTask", "RegressionTask", "averaged"]
 
 # Bounds of the logarithm of a standardised target's variance. A score of 0 means 0, and there a
 # score counts as much as it does without bounds.
@@ -234,33 +234,56 @@ class ClassificationTask(_Ensemble):
             ``proba`` (B, C): mean over networks and passes; ``logits`` (B, C): its logarithm, or
             log-odds of labels; ``entropy`` (B,) of that mean in nats, ``entropy_data`` (B,): mean
             entropy of the single networks and passes, and ``entropy_model`` (B,): the difference,
-            by which they disagree. Labels' entropies are summed. ``network`` and ``expert``
-            (B, C): what each adds to the scores. And what :meth:`explained` has.
+            by which they disagree. Labels' entropies are summed. ``scores`` (B, S, C) of each
+            network and pass; ``network`` and ``expert`` (B, C): what each adds to their mean. And
+            what :meth:`explained` has.
         """
         found = self.run(batch)
-        each = torch.stack(
-            [probabilities(_with_expert(one, batch), self.multilabel) for one in found]
-        )
-        proba = each.mean(dim=0)
-        total, data = self._entropy(proba), self._entropy(each).mean(dim=0)
-        safe = proba.clamp(torch.finfo(proba.dtype).tiny, 1.0)
-        rest = (1 - proba).clamp_min(torch.finfo(proba.dtype).eps / 2)
+        scores = torch.stack([_with_expert(one, batch) for one in found], dim=1)
         return {
-            "proba": proba,
-            "logits": safe.log() - rest.log() if self.multilabel else safe.log(),
-            "entropy": total,
-            "entropy_data": data,
-            "entropy_model": (total - data).clamp_min(0.0),
+            "scores": scores,
+            **averaged(scores, self.multilabel),
             "network": torch.stack([one.scores for one in found]).mean(dim=0),
             **({"expert": batch["expert"]} if "expert" in batch else {}),
             **self.explained(found),
         }
 
-    def _entropy(self, proba: Tensor) -> Tensor:
-        entropy = torch.special.entr(proba)
-        if self.multilabel:
-            entropy = entropy + torch.special.entr(1 - proba)
-        return entropy.sum(dim=-1)
+
+def averaged(scores: Tensor, multilabel: bool) -> dict[str, Tensor]:
+    """Average networks' probabilities.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (B, S, C)
+        Of each network and pass.
+    multilabel : bool
+        Labels are independent.
+
+    Returns
+    -------
+    dict of Tensor
+        ``proba``, ``logits``, ``entropy``, ``entropy_data`` and ``entropy_model`` of
+        :meth:`ClassificationTask.predict`.
+    """
+    each = probabilities(scores, multilabel)
+    proba = each.mean(dim=1)
+    total, data = _entropy(proba, multilabel), _entropy(each, multilabel).mean(dim=1)
+    safe = proba.clamp(torch.finfo(proba.dtype).tiny, 1.0)
+    rest = (1 - proba).clamp_min(torch.finfo(proba.dtype).eps / 2)
+    return {
+        "proba": proba,
+        "logits": safe.log() - rest.log() if multilabel else safe.log(),
+        "entropy": total,
+        "entropy_data": data,
+        "entropy_model": (total - data).clamp_min(0.0),
+    }
+
+
+def _entropy(proba: Tensor, multilabel: bool) -> Tensor:
+    entropy = torch.special.entr(proba)
+    if multilabel:
+        entropy = entropy + torch.special.entr(1 - proba)
+    return entropy.sum(dim=-1)
 
 
 class RegressionTask(_Ensemble):

@@ -82,18 +82,18 @@ def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
 
     Parameters
     ----------
-    logits : Tensor of shape (B, C)
+    logits : Tensor of shape (..., C)
         Class scores.
     multilabel : bool
         Labels are independent.
 
     Returns
     -------
-    Tensor of shape (B, C)
+    Tensor of the same shape
         Rows sum to one unless `multilabel`.
     """
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.sigmoid() if multilabel else wide.softmax(dim=1)
+    return wide.sigmoid() if multilabel else wide.softmax(dim=-1)
 
 
 def l2_penalty(module: nn.Module, alpha: float) -> Tensor | float:

@@ -23,6 +23,7 @@ OUR_PARTS = {
     "medfusion_sdk.encoders._volume_inputs": ("VolumeInputs",),
     "medfusion_sdk.encoders.lab_text": ("LabTest",),
     "medfusion_sdk.estimators._amfn_reading": ("ImageReading", "SeriesReading", "TableReading"),
+    "medfusion_sdk.estimators._calibration": ("Calibration",),
     "medfusion_sdk.estimators._cohort_reader": ("CohortReader",),
     "medfusion_sdk.estimators._cox_expert": ("CoxExpert",),
     "medfusion_sdk.estimators._expert": ("Expert",),

@@ -19,18 +19,18 @@ def cohort(n_samples=60, **options):
 
 
 def small(**parameters):
-    quick = {"max_epochs": 5, "embed_size": 8, "random_state": 0}
+    quick = {"max_epochs": 5, "embed_size": 8, "calibrate": False, "random_state": 0}
     return SmallMultimodalClassifier(**quick | parameters)
 
 
 def adacomed(**parameters):
-    quick = {"max_epochs": 5, "hidden_dim": 8, "n_heads": 2, "random_state": 0}
+    quick = {"max_epochs": 5, "hidden_dim": 8, "n_heads": 2, "calibrate": False, "random_state": 0}
     first_stage = {"small": small(max_epochs=max(5, parameters.get("max_epochs", 5)))}
     return AdaCoMedClassifier(**first_stage | quick | parameters)
 
 
 def tgmm(**parameters):
-    quick = {"max_epochs": 5, "d_model": 8, "n_heads": 2, "random_state": 0}
+    quick = {"max_epochs": 5, "d_model": 8, "n_heads": 2, "calibrate": False, "random_state": 0}
     return TGMMClassifier(**quick | parameters)
 
 
