@@ -22,6 +22,8 @@ OUR_PARTS = {
     "medfusion_sdk.encoders._token_states": ("TokenStateEncoder",),
     "medfusion_sdk.encoders._volume_inputs": ("VolumeInputs",),
     "medfusion_sdk.encoders.lab_text": ("LabTest",),
+    "medfusion_sdk.encoders.modality_transformer": ("ModalityTransformer",),
+    "medfusion_sdk.encoders.named_columns": ("NamedColumns",),
     "medfusion_sdk.estimators._amfn_reading": ("ImageReading", "SeriesReading", "TableReading"),
     "medfusion_sdk.estimators._calibration": ("Calibration",),
     "medfusion_sdk.estimators._cohort_reader": ("CohortReader",),

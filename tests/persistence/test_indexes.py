@@ -1,11 +1,17 @@
-"""Row labels of every kind are saved with a gallery and read again."""
+"""Row labels of many kinds, and the transformer of modalities, are saved and read again."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
+from sklearn.preprocessing import OneHotEncoder
 
-from medfusion_sdk import TGMMRetriever, load_estimator, save_estimator
+from medfusion_sdk import (
+    TGMMRetriever,
+    load_estimator,
+    make_modality_transformer,
+    save_estimator,
+)
 from medfusion_sdk.datasets import make_multimodal_cohort
 
 INDEXES = {
@@ -27,3 +33,13 @@ def test_labels_of_a_gallery_survive_saving(kind, tmp_path):
     assert rows.equals(INDEXES[kind])
     assert rows.names == INDEXES[kind].names
     assert rows.dtype == INDEXES[kind].dtype
+
+
+def test_encoder_with_sparse_transformers_survives_saving(tmp_path):
+    table = pd.DataFrame({"ward": ["icu", "er"] * 4, "age": range(8)})
+    encode = make_modality_transformer(
+        ward=(OneHotEncoder(), ["ward"]), labs=("passthrough", ["age"])
+    ).fit(table)
+    save_estimator(encode, tmp_path / "model")
+    loaded = load_estimator(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.transform(table), encode.transform(table))
