@@ -12,7 +12,7 @@ from medfusion_sdk.estimators._scaling import mean_and_spread
 from medfusion_sdk.estimators._unseen import fit_modalities, minimise
 from medfusion_sdk.survival import SurvivalTimes
 
-__all__ = ["CoxExpert", "fit_cox_expert"]
+__all__ = ["CoxExpert", "fit_cox", "fit_cox_expert"]
 
 # Rows of a modality have RMS norm one: a priori a log-risk has this variance. On TCGA anything from
 # 0.3 to 1 scores within 0.005 of concordance.
@@ -101,19 +101,19 @@ def fit_cox_expert(
 
     def fit(z: np.ndarray, rows: np.ndarray) -> np.ndarray:
         known = len(rows) > 0
-        coef = _fit_cox(z, y.take(rows), weight[rows], ties) if known else np.zeros(z.shape[1])
+        coef = fit_cox(z, y.take(rows), weight[rows], ties) if known else np.zeros(z.shape[1])
         return coef[:, None]
 
     coefs, voices = fit_modalities(x, present, dims, fold, fit)
     unseen = voices[:, :, 0]
     spread = mean_and_spread(unseen, weight)[1]
     spread[spread == 0] = np.inf
-    weights = _fit_cox(unseen / spread, y, weight, ties, nonnegative=True)
+    weights = fit_cox(unseen / spread, y, weight, ties, nonnegative=True)
     coef = np.concatenate([own * w for own, w in zip(coefs, weights / spread, strict=True)])
     return CoxExpert(coef[:, 0], weights), (unseen / spread) @ weights
 
 
-def _fit_cox(
+def fit_cox(
     z: np.ndarray, y: SurvivalTimes, weight: np.ndarray, ties: str, *, nonnegative: bool = False
 ) -> np.ndarray:
     """Coefficients of the largest penalised partial likelihood."""

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["fit_modalities", "minimise"]
+__all__ = ["fit_modalities", "in_span", "minimise"]
 
 # Coefficients (width, K) from coordinates (n, width) of rows, and their positions in the table.
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -47,7 +47,7 @@ def fit_modalities(
     coefs, unseen = [], []
     for m, part in enumerate(np.split(x, np.cumsum(dims)[:-1], axis=1)):
         rows = np.flatnonzero(present[:, m])
-        z, basis = _in_span(part[rows])
+        z, basis = in_span(part[rows])
         whole = fit(z, rows)
         own = np.zeros((len(x), whole.shape[1]))
         for number in np.unique(fold[rows]):
@@ -96,7 +96,7 @@ def minimise(
     return minimize(value, start, jac=True, method="L-BFGS-B", bounds=bounds, tol=tol).x
 
 
-def _in_span(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def in_span(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Coordinates of rows within their span, and its basis, where that is narrower than they."""
     import torch
 
