@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.estimators._rows import ReadRows
+from medfusion_sdk.readers.cells import plain_cell
 from medfusion_sdk.readers.digest import array_digest, text_digest
 
 __all__ = ["content_codes", "equal_rows"]
@@ -80,7 +81,7 @@ def cell_digest(cell: Any) -> bytes:
 
 def _array_cell_digest(cell: Any) -> bytes:
     try:
-        values = np.asarray(cell)
+        values = np.asarray(plain_cell(cell))
     except ValueError:  # a ragged list
         values = np.array([], dtype=object)
     if values.dtype.kind in _PLAIN:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from medfusion_sdk.estimators._cell_checks import numeric_columns
 from medfusion_sdk.exceptions import ModalityError
-from medfusion_sdk.readers.cells import is_missing, read_column
+from medfusion_sdk.readers.cells import is_missing, plain_cell, read_column
 from medfusion_sdk.tables import group_blocks, shown_rows
 
 __all__ = ["Layout", "absent_modalities", "find_layout", "require_some"]
@@ -178,7 +178,8 @@ def _is_there(X: Any, kind: str, columns: Any) -> bool:
 
 def _observed(cell: Any) -> bool:
     try:
-        return not is_missing(cell) and not np.isnan(np.asarray(cell, dtype=float)).all()
+        values = np.asarray(plain_cell(cell), dtype=float)
+        return not is_missing(cell) and not np.isnan(values).all()
     except (TypeError, ValueError):
         return True  # the reader says what is wrong with it
 

@@ -153,8 +153,11 @@ class RawColumns(BlockTable):
         return X
 
     def _read_columns(self, table: TrainingTable) -> TrainingTable:
-        """Fit the encoders on the rows to learn from; returns the table with all rows encoded."""
-        if self.encoders is None:
+        """Fit the encoders on the rows to learn from; returns the table with all rows encoded.
+
+        A table that has been read is returned as it is.
+        """
+        if self.encoders is None or isinstance(table.X, RawRows):
             return table
         X: pd.DataFrame = table.X
         encode = make_modality_transformer(**self._entries())  # type: ignore[arg-type]

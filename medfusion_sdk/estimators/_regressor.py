@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 
@@ -18,6 +19,7 @@ from medfusion_sdk.estimators._network_estimator import (
 )
 from medfusion_sdk.estimators._rows import row_labels
 from medfusion_sdk.estimators._targets import row_weights
+from medfusion_sdk.exceptions import DataError
 from medfusion_sdk.training import with_callbacks
 
 __all__ = ["NetworkRegressor", "Numbers"]
@@ -133,7 +135,7 @@ class NetworkRegressor(
         Raises
         ------
         DataError
-            If groups don't fit the rows.
+            If groups don't fit the rows, or y holds dates or durations.
         ModalityError
             If a row has no modality, or a modality no row.
         ParameterError
@@ -143,6 +145,7 @@ class NetworkRegressor(
         """
         check_aligned(X=X, y=y, sample_weight=sample_weight, groups=groups)
         self._check_parameters()
+        _refuse_dates(y)
         raw_X, raw_y = X, y
         X, y = self._validate_fit(X, y)
         weight = row_weights(X, y, sample_weight, None)
@@ -192,3 +195,14 @@ class NetworkRegressor(
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _refuse_dates(y: Any) -> None:
+    """Refuse dates and durations: nanoseconds of them would be learnt."""
+    dtypes = list(y.dtypes) if isinstance(y, pd.DataFrame) else [getattr(y, "dtype", None)]
+    for dtype in dtypes:
+        if getattr(dtype, "kind", None) in ("m", "M"):
+            raise DataError(
+                f"y holds {dtype}; a number is needed, for example of days: "
+                "(end - start) / pd.Timedelta(days=1)."
+            )

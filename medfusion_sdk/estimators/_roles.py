@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medfusion_sdk.exceptions import ModalityError, ModalityWarning
-from medfusion_sdk.readers.cells import is_missing, read_column
+from medfusion_sdk.readers.cells import is_missing, plain_cell, read_column
 from medfusion_sdk.readers.files import is_file
 from medfusion_sdk.readers.paths import refuse_paths
 from medfusion_sdk.readers.volume import VOLUME_FILES
@@ -266,7 +266,7 @@ def _kind(column: pd.Series, names_a_file: Callable[[str], bool], axes: int) -> 
     """What a column holds, by its first cell that isn't missing."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return "number"
-    cell = next((cell for cell in column if not is_missing(cell)), None)
+    cell = plain_cell(next((cell for cell in column if not is_missing(cell)), None))
     if cell is None:
         return "empty"
     if isinstance(cell, os.PathLike):

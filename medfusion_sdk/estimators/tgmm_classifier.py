@@ -238,6 +238,9 @@ class TGMMClassifier(TGMMDiagnosis, BlockClassifier):
     def _validate_fit(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         return self._check_rows_and_targets(X, y)
 
+    def _read_once(self, table: TrainingTable) -> TrainingTable:
+        return self._read_columns(table)
+
     def _fit_table(self, table: TrainingTable) -> None:
         targets = table.targets
         kind = "labels" if targets.multilabel else "classes"

@@ -15,7 +15,7 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import CellError
 
-__all__ = ["Column", "is_missing", "read_column"]
+__all__ = ["Column", "is_missing", "plain_cell", "read_column"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,37 @@ def is_missing(cell: Any) -> bool:
     return isinstance(cell, float | np.floating) and bool(np.isnan(cell))
 
 
+def plain_cell(cell: Any) -> Any:
+    """Make one array of arrays in an array, as pandas reads nested lists of a Parquet file.
+
+    Parameters
+    ----------
+    cell : object
+        Any cell.
+
+    Returns
+    -------
+    object
+        An array of numbers, None within it NaN; any other cell as it is.
+
+    Examples
+    --------
+    >>> nested = np.empty(2, dtype=object)
+    >>> nested[:] = [np.array([1.0, 2.0]), np.array([3.0, None], dtype=object)]
+    >>> plain_cell(nested)
+    array([[ 1.,  2.],
+           [ 3., nan]])
+    """
+    if not isinstance(cell, np.ndarray) or cell.dtype.kind != "O" or cell.ndim == 0:
+        return cell
+    parts = [np.nan if is_missing(part) else plain_cell(part) for part in cell]
+    try:
+        array = np.array(parts)
+    except ValueError:  # of several lengths: what reads it refuses it
+        return cell
+    return array if array.dtype.kind in "fiub" else cell
+
+
 def read_column(X: Any, *, name: Any = None) -> Column:
     """Turn what scikit-learn hands to a transformer into a :class:`Column`.
 
@@ -125,7 +156,7 @@ def read_column(X: Any, *, name: Any = None) -> Column:
         raise CellError(f"expected a column of cells, found a single {type(X).__name__}.")
     else:
         values, rows = list(X), range(len(X))
-    return Column([None if is_missing(cell) else cell for cell in values], rows, name)
+    return Column([None if is_missing(cell) else plain_cell(cell) for cell in values], rows, name)
 
 
 def _array_cells(X: np.ndarray) -> list[Any]:

@@ -20,6 +20,7 @@ FORMS = (
 
 # Codes of competing events; more values are times.
 _MOST_CODES = 10
+_NO = ("0", "0.0", "no", "n", "false", "f", "none", "negative", "-")
 
 
 def two_columns(y: Any) -> pd.DataFrame:
@@ -102,9 +103,10 @@ def about_codes(event: pd.Series) -> str:
     found = list(pd.unique(event))
     if event.map(lambda value: isinstance(value, str)).all():
         shown = ", ".join(repr(value) for value in found[:4])
+        happened = [value for value in found if not (says_opposite(value) or _says_no(value))]
         return (
             f"There is text, {shown}: compare it with what says that the event happened, "
-            f"survival_target(column == {found[0]!r}, time). "
+            f"survival_target(column == {(happened or found)[0]!r}, time). "
         )
     numbers = pd.to_numeric(event, errors="coerce")
     if len(found) > _MOST_CODES or not (numbers == numbers.round()).all():
@@ -119,6 +121,10 @@ def about_codes(event: pd.Series) -> str:
         f"There are the codes {codes}; if they are competing events, say which one counts, and the "
         "others end follow-up: survival_target(column == 1, time). "
     )
+
+
+def _says_no(word: str) -> bool:
+    return word.strip().lower() in _NO
 
 
 def _is_scikit_survivals(y: Any) -> bool:

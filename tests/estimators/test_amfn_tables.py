@@ -208,3 +208,18 @@ def test_loaded_model_leaves_the_global_generator_alone(stays, fitted):
     before = torch.get_rng_state()
     loaded.predict(stays[0])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        pd.Series(pd.date_range("2020-01-01", periods=12, tz="UTC")),
+        np.arange(12).astype("m8[h]"),
+        pd.DataFrame({"stay": np.arange(12.0), "death": pd.date_range("2020-01-01", periods=12)}),
+    ],
+    ids=["dates", "durations", "table"],
+)
+def test_dates_and_durations_are_no_targets_of_a_regression(y):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 2)), columns=["a__1", "b__1"])
+    with pytest.raises(DataError, match=r"y holds (datetime64|timedelta64).*a number is needed"):
+        AMFNRegressor(max_epochs=1).fit(X, y)

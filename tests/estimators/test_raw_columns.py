@@ -82,11 +82,30 @@ def test_frozen_encoders_are_the_modality_transformers(cohort):
     )
     columns = {"note": "note__", "cxr": "cxr__", "labs": "labs__"}
     table = encode.fit_transform(X).rename(columns=lambda name: name.replace("labs__labs", "labs"))
-    plain = TGMMClassifier(modalities=columns, **OPTIONS).fit(table, y)
-    model = make().fit(X, y)
+    # Folds of the calibration are drawn by what a table holds.
+    plain = TGMMClassifier(modalities=columns, calibrate=False, **OPTIONS).fit(table, y)
+    model = make(calibrate=False).fit(X, y)
     assert model.modalities_ == ["cxr", "labs", "note"]
     np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(table))
     assert model.feature_names_in_.tolist() == list(X.columns)
+
+
+def test_calibrated_fit_reads_raw_columns_once(cohort, monkeypatch):
+    X, y = cohort
+    read, whole = [], TextEncoder.transform
+    monkeypatch.setattr(
+        TextEncoder, "transform", lambda self, X: read.append(len(X)) or whole(self, X)
+    )
+    logits = make(calibrate=False).fit(X, y).decision_function(X)
+    at_once = read.copy()
+    read.clear()
+    model = make().fit(X, y)
+    assert model.calibration_ is not None
+    assert read == at_once[: len(read)]
+    shift = np.diff(model.calibration_.shift)
+    np.testing.assert_allclose(
+        model.decision_function(X), logits / model.calibration_.temperature + shift, rtol=1e-5
+    )
 
 
 def test_encoder_of_several_columns_is_given_with_them(cohort):
@@ -160,7 +179,9 @@ def test_st_mem_learns_along(cohort, tmp_path):
     rng = np.random.default_rng(0)
     ecg = pd.Series(list(rng.standard_normal((40, 1, 2300))), index=X.index)
     ecg.iloc[:20] = None
-    encoder = SignalEncoder("st-mem", weights=write_st_mem(tmp_path / "e.pth"), leads=("II",))
+    encoder = SignalEncoder(
+        "st-mem", weights=write_st_mem(tmp_path / "e.pth"), leads=("II",), source_fs=250
+    )
     table = X[["labs__k", "labs__crp"]].assign(ecg=ecg)
     model = make(1, encoders={"ecg": encoder}).fit(table, y)
     assert all("block1." in name for name in model.state_ if name.startswith("encoders."))

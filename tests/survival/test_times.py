@@ -204,3 +204,13 @@ def test_column_of_tuples_is_refused_and_told_how_to_part_them():
     with pytest.raises(DataError, match=r"column of tuples such as \(True, 3.0\)"):
         SurvivalTimes.of(y)
     np.testing.assert_array_equal(survival_target(*zip(*y, strict=True))["event"], [True, False])
+
+
+@pytest.mark.parametrize(
+    ("words", "event"),
+    [(["Alive", "Dead"], "Dead"), (["0:LIVING", "1:DECEASED"], "1:DECEASED"), (["0", "1"], "1")],
+)
+def test_advice_about_text_names_the_word_of_the_event(words, event):
+    y = pd.DataFrame({"time": [1.0, 2.0], "status": words})
+    with pytest.raises(DataError, match=f"column == '{event}'"):
+        SurvivalTimes.of(y)
