@@ -85,7 +85,8 @@ def _array_cell_digest(cell: Any) -> bytes:
     except ValueError:  # a ragged list
         values = np.array([], dtype=object)
     if values.dtype.kind in _PLAIN:
-        return array_digest(_canonical(np.atleast_1d(values)))
+        plain = values if values.dtype.kind == "c" else values.astype(np.float64)
+        return array_digest(_canonical(np.atleast_1d(plain)))
     members = cell if isinstance(cell, list | tuple) else values.ravel().tolist()
     return text_digest("".join(cell_digest(member).hex() for member in members))
 
