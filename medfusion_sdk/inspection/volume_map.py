@@ -8,6 +8,7 @@ import numpy as np
 
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 from medfusion_sdk.inspection._axes import axes
+from medfusion_sdk.inspection._wrapped import innermost
 
 __all__ = ["VolumeMapDisplay"]
 
@@ -92,6 +93,7 @@ class VolumeMapDisplay:
         """
         if len(X) != 1:
             raise ParameterError(f"one row is drawn at a time, X has {len(X)}: pass X.iloc[[0]].")
+        estimator, X = innermost(estimator, X, method="volume_maps")
         values = estimator.volume_maps(X, kind=kind)[0]
         if np.isnan(values).all():
             raise ModalityError("this row has no volume.")

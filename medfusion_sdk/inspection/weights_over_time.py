@@ -9,7 +9,13 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes, from_zero
-from medfusion_sdk.inspection._explained import choose_label, table_of, weights_of
+from medfusion_sdk.inspection._explained import (
+    choose_label,
+    label_of,
+    name_quantity,
+    table_of,
+    weights_of,
+)
 from medfusion_sdk.inspection.over_time import explain_over_time
 
 __all__ = ["WeightsOverTimeDisplay"]
@@ -113,7 +119,8 @@ class WeightsOverTimeDisplay:
             own = {step: table_of(part, found, ["label"]) for step, part in by_step.items()}
             each = pd.concat(own, names=levels)
             prediction = each[choose_label(list(each.columns), label)].rename(_PREDICTIONS[found])
-        return cls(pd.concat(weights, names=levels), prediction, label=quantity).plot(ax=ax)
+        axis = name_quantity(quantity, label_of(told, quantity, label))
+        return cls(pd.concat(weights, names=levels), prediction, label=axis).plot(ax=ax)
 
     @classmethod
     def from_estimator(
