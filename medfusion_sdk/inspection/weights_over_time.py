@@ -81,6 +81,7 @@ class WeightsOverTimeDisplay:
         *,
         quantity: str = "gate",
         label: Any = None,
+        hours_per_step: float | None = None,
         ax: Any = None,
     ) -> Self:
         """Draw what an estimator explained of growing series.
@@ -95,6 +96,8 @@ class WeightsOverTimeDisplay:
         label : object, optional
             Whose probability and score, or which target. By default the second of two classes,
             and the one there is where there is one.
+        hours_per_step : float, optional
+            How long a step is, to draw time in hours; by default it is counted in steps.
         ax : matplotlib Axes, optional
             Where to draw; new axes by default.
 
@@ -120,7 +123,9 @@ class WeightsOverTimeDisplay:
             each = pd.concat(own, names=levels)
             prediction = each[choose_label(list(each.columns), label)].rename(_PREDICTIONS[found])
         axis = name_quantity(quantity, label_of(told, quantity, label))
-        return cls(pd.concat(weights, names=levels), prediction, label=axis).plot(ax=ax)
+        return cls(pd.concat(weights, names=levels), prediction, label=axis).plot(
+            hours_per_step=hours_per_step, ax=ax
+        )
 
     @classmethod
     def from_estimator(
@@ -158,11 +163,13 @@ class WeightsOverTimeDisplay:
         told = explain_over_time(estimator, X, steps, columns=columns)
         return cls.from_explanation(told, ax=ax, **options)
 
-    def plot(self, *, ax: Any = None) -> Self:
+    def plot(self, *, hours_per_step: float | None = None, ax: Any = None) -> Self:
         """Draw the courses.
 
         Parameters
         ----------
+        hours_per_step : float, optional
+            How long a step is, to draw time in hours; by default it is counted in steps.
         ax : matplotlib Axes, optional
             Where to draw; new axes by default.
 
@@ -182,9 +189,11 @@ class WeightsOverTimeDisplay:
             for m, name in enumerate(self.weights)
             if self.weights[name].notna().any()
         }
-        ax.set(xlabel="steps", ylabel=self.label)
+        ax.set(xlabel="steps" if hours_per_step is None else "time in hours", ylabel=self.label)
         from_zero(ax, self.weights.to_numpy())
-        ax.set_xticks(self.weights.index.unique("step"))
+        steps = self.weights.index.unique("step")
+        hours = steps if hours_per_step is None else [f"{hours_per_step * s:g}" for s in steps]
+        ax.set_xticks(steps, hours)
         self.prediction_ax_: Any = None
         self.prediction_line_: Any = None
         if self.prediction is not None:
