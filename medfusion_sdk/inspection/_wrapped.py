@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from medfusion_sdk.exceptions import ParameterError
@@ -100,8 +101,8 @@ def _inside(estimator: Any, method: str) -> Any:
         return fits[0].estimator
     if hasattr(estimator, "estimator_"):
         return estimator.estimator_
-    if hasattr(getattr(estimator, "estimator", None), method):
-        return estimator.estimator  # FrozenEstimator holds its fit under that name
+    if isinstance(estimator, FrozenEstimator):
+        return estimator.estimator
     raise ParameterError(
         f"{type(estimator).__name__} has no {method}, nor has anything inside it that is fitted. "
         "Fit it (a search with refit=True) before it is shown."
