@@ -13,6 +13,7 @@ from medfusion_sdk.estimators._explanations import tidy
 __all__ = ["amfn_explanation"]
 
 _COLUMNS = ["row", "quantity", "modality", "source", "head", "label", "value"]
+_SUMMED = ("answer", "contribution", "expert", "network")
 
 
 def amfn_explanation(
@@ -33,7 +34,7 @@ def amfn_explanation(
     labels : sequence
         Classes, labels or targets.
     out : mapping of str to ndarray
-        Output of the task's ``predict``.
+        Output of the task's ``predict``, with ``answer`` (n, labels): what contributions sum to.
     quantities : mapping of str to str
         What else to tell: name in the table and name in `out`, of shape (n,) or (n, labels).
 
@@ -49,9 +50,7 @@ def amfn_explanation(
         tidy(rows, out["fusion"], pairs[:1]).assign(quantity="fusion"),
         tidy(rows, out["graph"], pairs).assign(quantity="graph"),
         tidy(rows, out["attention"], [("head", heads), *pairs]).assign(quantity="attention"),
-        tidy(rows, out["contribution"], [pairs[0], ("label", labels)]).assign(
-            quantity="contribution"
-        ),
+        _contributions(rows, names, labels, out),
     ]
     for quantity, name in quantities.items():
         axes: list[tuple[str, Sequence[Any]]] = [("label", labels)] if out[name].ndim == 2 else []
@@ -60,3 +59,22 @@ def amfn_explanation(
         [part.reindex(columns=_COLUMNS).astype(object) for part in parts], ignore_index=True
     )
     return table.where(table.notna(), None).astype({"value": float})
+
+
+def _contributions(
+    rows: pd.Index, names: list[str], labels: Sequence[Any], out: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Lay out parts that sum to ``answer`` (n, labels): modalities, expert, bias, averaging."""
+    wide = {name: value.astype(np.float64) for name, value in out.items() if name in _SUMMED}
+    parts, names = [*np.moveaxis(wide["contribution"], 1, 0)], [*names]
+    rest = wide["answer"] - wide["contribution"].sum(axis=1)
+    if "expert" in wide:
+        parts, names = [*parts, wide["expert"]], [*names, "expert"]
+        rest = rest - wide["expert"]
+    if "network" in wide:  # classes: networks' probabilities are averaged, not their scores
+        bias = wide["network"] - wide["contribution"].sum(axis=1)
+        parts, names = [*parts, bias, rest - bias], [*names, "bias", "averaging"]
+    else:
+        parts, names = [*parts, rest], [*names, "bias"]
+    told = tidy(rows, np.stack(parts, axis=1), [("modality", names), ("label", labels)])
+    return told.assign(quantity="contribution")

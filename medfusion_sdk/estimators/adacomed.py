@@ -241,7 +241,8 @@ class AdaCoMedClassifier(AdaCoMedBase):
         DataFrame
             One line per row and quantity: ``row``, ``quantity``, ``modality``, ``source``,
             ``label``, ``value``. Quantities are ``router`` (weight of each subset's expert, such
-            as "ecg+note"), ``responsibility`` (of each modality; sums to one), ``attention`` (how
+            as "ecg+note"), ``responsibility`` (of each modality; sums to one: the router's
+            weights shared out over subsets, which tell no effect on the answer), ``attention`` (how
             much a modality takes from a source), ``w_large``, ``w_small``, ``similarity``,
             ``probability``, ``probability_large``, ``probability_small``.
         """

@@ -292,6 +292,8 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
             "network": calibration(out["network"]),
             "contribution": calibration.scale(out["contribution"]),
         }
+        if "expert" in out:
+            parts["expert"] = calibration.scale(out["expert"])
         return out | parts | {name: value.numpy() for name, value in told.items()}
 
     def _make_task(self) -> ClassificationTask:
@@ -316,14 +318,21 @@ class AMFNClassifier(AMFNBase, NetworkClassifier):
             One line per row and quantity: ``row``, ``quantity``, ``modality``, ``source``,
             ``head``, ``label``, ``value``; averages over the networks. By modality: ``gate``,
             ``fusion`` (they sum to one; under ``readout="concat"`` the head doesn't read what they
-            average, and they stay equal) and ``contribution`` (what a modality adds to a class's
-            score; with the head's bias they sum to ``network``, but for dropped features of
-            `mc_samples`). By modality and source: ``graph`` and ``attention``, how much a modality
-            takes. By class: ``probability``, ``expert`` and ``network`` (what each adds to its
-            score). Of the row: ``entropy`` of the prediction in nats, ``entropy_data`` (what the
-            networks expect to remain) and ``entropy_model`` (by which they disagree).
+            average, and they stay equal) and ``contribution``. Gates and fusion weights say what
+            the network lets in, not what changes the answer. Contributions to a class sum to its
+            logit: :meth:`decision_function`, for two classes the second's less the first's.
+            A modality's is what it adds through the networks alone; that of the modality
+            ``"expert"`` is all that the trees or the ridge model add, which read every column
+            and often carry most of the answer: no modality's share of it is told. ``"bias"`` is
+            the heads' (with what `mc_samples` drops) and ``"averaging"`` is what averaging
+            probabilities instead of scores changes. By modality and source: ``graph`` and
+            ``attention``, how much a modality takes. By class: ``probability``, ``expert`` and
+            ``network`` (what each adds to its score). Of the row: ``entropy`` of the prediction in
+            nats, ``entropy_data`` (what the networks expect to remain) and ``entropy_model`` (by
+            which they disagree).
         """
         out = self._predict(X)
+        out["answer"] = out["logits"]
         told = {name: name for name in ("entropy", "entropy_data", "entropy_model", "network")}
         told |= {"probability": "proba"} | ({"expert": "expert"} if "expert" in out else {})
         return amfn_explanation(row_labels(X), self.modalities_, list(self.label_names_), out, told)

@@ -307,11 +307,14 @@ class AMFNRegressor(AMFNBase, NetworkRegressor):
         DataFrame
             As :meth:`AMFNClassifier.explain` has it, with ``mean``, ``std_data`` and ``std_model``
             per target instead of probabilities and entropies; these and ``contribution`` are in
-            the units of y.
+            the units of y. Contributions sum to :meth:`predict`: of modalities through the
+            networks, of the ``"expert"``, and the ``"bias"`` with the targets' mean.
         """
         out = self._predict(X)
         out["mean"] = out["mean"] * self.target_scale_ + self.target_mean_
-        out["contribution"] = out["contribution"] * self.target_scale_
+        out["answer"] = out["mean"]
+        for part in {"contribution", "expert"} & set(out):
+            out[part] = out[part] * self.target_scale_
         for part in ("data", "model"):
             out[f"std_{part}"] = np.sqrt(out[f"variance_{part}"]) * self.target_scale_
         told = {name: name for name in ("mean", "std_data", "std_model")}

@@ -13,6 +13,8 @@ __all__ = [
     "choose_label",
     "defined_mean",
     "group_rows",
+    "label_of",
+    "name_quantity",
     "pairs_of",
     "table_of",
     "token_map",
@@ -34,6 +36,25 @@ _AXES = (
     "part",
     "label",
 )
+
+
+# Quantities that tell what is let in or asked, and follow no effect on the answer.
+_NO_EFFECTS = ("gate", "fusion", "responsibility", "router", "attention", "graph")
+
+
+def name_quantity(quantity: str, label: Any = None) -> str:
+    """Say on an axis what a quantity is, of which class or target, and where it is no effect."""
+    if quantity in _NO_EFFECTS:
+        return f"{quantity} (not an effect on the answer)"
+    if quantity == "contribution" and label is not None:
+        return f"contribution to the score of {label}"
+    return quantity if label is None else f"{quantity}, {label}"
+
+
+def label_of(told: pd.DataFrame, quantity: str, label: Any = None) -> Any:
+    """Return whose quantity is drawn; None where it isn't told by label."""
+    labels = _values(told[told["quantity"] == quantity], "label")
+    return choose_label(labels, label) if labels else None
 
 
 def weights_of(told: pd.DataFrame, quantity: str, label: Any = None) -> pd.DataFrame:

@@ -16,6 +16,8 @@ __all__ = ["banded_kaplan_meier", "log_rank_p", "survival_at"]
 def banded_kaplan_meier(y: SurvivalTimes, confidence_level: float) -> dict[str, np.ndarray]:
     """Times from zero on, survival, and its pointwise band (log-log transformed Greenwood).
 
+    With how many are at risk just before each time, and how many are censored at it.
+
     Where nobody has had the event yet, or everybody, Greenwood's variance is zero and says nothing:
     there the band is the exact binomial one, of the patients still at risk or of the events.
     """
@@ -23,10 +25,13 @@ def banded_kaplan_meier(y: SurvivalTimes, confidence_level: float) -> dict[str, 
     band = fitted.confidence_interval_.to_numpy()
     time = fitted.survival_function_.index.to_numpy(dtype=np.float64)
     survival = fitted.survival_function_.to_numpy()[:, 0]
+    counts = fitted.event_table.loc[fitted.survival_function_.index, ["at_risk", "censored"]]
     low, high = band[:, 0].copy(), band[:, 1].copy()
     for place in np.flatnonzero((survival == 1) | (survival == 0)):
         low[place], high[place] = _exact_band(y, time[place], survival[place], confidence_level)
-    return {"time": time, "survival": survival, "low": low, "high": np.minimum.accumulate(high)}
+    curve = {"time": time, "survival": survival, "low": low}
+    curve["high"] = np.minimum.accumulate(high)
+    return curve | {name: counts[name].to_numpy(dtype=int) for name in counts}
 
 
 def survival_at(

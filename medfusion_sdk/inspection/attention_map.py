@@ -9,6 +9,7 @@ import pandas as pd
 
 from medfusion_sdk.inspection._axes import axes
 from medfusion_sdk.inspection._explained import defined_mean, pairs_of, token_map
+from medfusion_sdk.inspection._wrapped import explained
 
 __all__ = ["AttentionMapDisplay"]
 
@@ -115,7 +116,7 @@ class AttentionMapDisplay:
         AttentionMapDisplay
             The display.
         """
-        return cls.from_explanation(estimator.explain(X), ax=ax, **options)
+        return cls.from_explanation(explained(estimator, X), ax=ax, **options)
 
     def plot(self, *, ax: Any = None) -> Self:
         """Draw the map.

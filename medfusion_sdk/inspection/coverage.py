@@ -8,6 +8,7 @@ import pandas as pd
 
 from medfusion_sdk._alignment import check_aligned
 from medfusion_sdk.inspection._axes import axes
+from medfusion_sdk.inspection._wrapped import innermost
 from medfusion_sdk.metrics import coverage_table
 
 __all__ = ["CoverageDisplay"]
@@ -122,6 +123,7 @@ class CoverageDisplay:
             The display.
         """
         check_aligned(X=X, y=y)
+        estimator, X = innermost(estimator, X, method="predict")
         mean, std = estimator.predict(X, return_std=True)
         name = type(estimator).__name__ if name is None else name
         return cls.from_predictions(y, mean, std, name=name, ax=ax, **options)

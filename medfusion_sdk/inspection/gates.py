@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from medfusion_sdk.estimators._dual_explanations import explain_gates
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes
+from medfusion_sdk.inspection._wrapped import innermost
 
 __all__ = ["GateDisplay"]
 
@@ -65,6 +66,7 @@ class GateDisplay:
         ParameterError
             If there are no gates of that path.
         """
+        estimator, _ = innermost(estimator)
         check_is_fitted(estimator, "state_")
         told = explain_gates(estimator)
         if path not in set(told["path"]):
@@ -92,11 +94,11 @@ class GateDisplay:
             Without matplotlib.
         """
         ax = axes(ax)
-        most = float(self.gates.abs().to_numpy().max()) or 1.0
-        self.image_ = ax.imshow(self.gates, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+        # One scale for every model, so that maps compare and gates near zero look closed.
+        self.image_ = ax.imshow(self.gates, cmap="RdBu_r", vmin=-1.0, vmax=1.0, aspect="auto")
         ax.set(xlabel="head", ylabel="layer of the language model")
         ax.set_xticks(range(self.gates.shape[1]), self.gates.columns)
         ax.set_yticks(range(self.gates.shape[0]), self.gates.index)
-        ax.figure.colorbar(self.image_, ax=ax, label="gate")
+        ax.figure.colorbar(self.image_, ax=ax, label="gate (0 keeps the other modality out)")
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -25,7 +25,8 @@ class KaplanMeierDisplay:
     Parameters
     ----------
     curves : DataFrame
-        Columns ``group``, ``time``, ``survival``, ``low``, ``high``.
+        Columns ``group``, ``time``, ``survival``, ``low``, ``high``, ``at_risk`` (just before the
+        time) and ``censored`` (at it).
     sizes : DataFrame
         Indexed by group: ``patients`` and ``events``.
     p_value : float
@@ -176,7 +177,7 @@ class KaplanMeierDisplay:
         return cls(table.reset_index("group").reset_index(drop=True), sizes, p_value).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> Self:
-        """Draw the curves.
+        """Draw the curves, a bar at each censored patient, and the numbers at risk below.
 
         Parameters
         ----------
@@ -206,12 +207,33 @@ class KaplanMeierDisplay:
                 alpha=0.15,
                 color=line.get_color(),
             )
+            left = curve[curve["censored"] > 0]
+            ax.plot(left["time"], left["survival"], "|", color=line.get_color(), markersize=6)
         shown = "< 0.001" if self.p_value < 0.001 else f"= {self.p_value:.3f}"
-        ax.set(xlabel="time", ylabel="share without event", ylim=(0, 1.02))
+        ax.set(ylabel="share without event (Kaplan-Meier)", ylim=(0, 1.02))
+        ax.set(xlabel="time in the outcome's unit; bars: censored", xlim=(0, None))
+        _draw_at_risk(ax, self.curves)
         ax.set_title(f"log-rank p {shown}", fontsize="medium")
         ax.legend(loc="lower left")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _draw_at_risk(ax: Any, curves: pd.DataFrame) -> None:
+    """Write below the ticks how many of each group are still followed then."""
+    last = curves["time"].max()
+    ticks = [tick for tick in ax.get_xticks() if 0 <= tick <= last]
+    ax.set_xticks(ticks)
+    below = {"textcoords": "offset points", "va": "top", "fontsize": "small"}
+    ends = {"xycoords": ("data", "axes fraction"), "annotation_clip": False}
+    for place, (name, curve) in enumerate(curves.groupby("group", sort=False)):
+        down = -48 - 12 * place
+        next_time = np.searchsorted(curve["time"], ticks, side="left")
+        counts = np.append(curve["at_risk"], 0)[next_time]
+        for tick, count in zip(ticks, counts, strict=True):
+            ax.annotate(str(count), (tick, 0), (0, down), ha="center", **below, **ends)
+        ax.annotate(str(name), (0, 0), (-16, down), ha="right", **below, **ends)
+    ax.annotate("at risk", (0, 0), (-16, -36), ha="right", **below, **ends)
 
 
 def _names(n_groups: int, labels: Sequence[str] | None) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes
 from medfusion_sdk.inspection._explained import defined_mean, group_rows, pairs_of, weights_of
+from medfusion_sdk.inspection._wrapped import explained
 
 __all__ = ["ModalityGraphDisplay"]
 
@@ -133,7 +134,7 @@ class ModalityGraphDisplay:
         ModalityGraphDisplay
             The display.
         """
-        return cls.from_explanation(estimator.explain(X), ax=ax, **options)
+        return cls.from_explanation(explained(estimator, X), ax=ax, **options)
 
     def plot(self, *, ax: Any = None) -> Self:
         """Draw the graphs.

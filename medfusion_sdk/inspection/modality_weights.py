@@ -10,7 +10,13 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes, from_zero
-from medfusion_sdk.inspection._explained import group_rows, weights_of
+from medfusion_sdk.inspection._explained import (
+    group_rows,
+    label_of,
+    name_quantity,
+    weights_of,
+)
+from medfusion_sdk.inspection._wrapped import explained
 
 __all__ = ["ModalityWeightsDisplay"]
 
@@ -95,7 +101,8 @@ class ModalityWeightsDisplay:
         """
         each = weights_of(told, quantity, label)
         weights = {title: each.iloc[own] for title, own in group_rows(each.index, by).items()}
-        return cls(weights, label=quantity).plot(ax=ax)
+        axis = name_quantity(quantity, label_of(told, quantity, label))
+        return cls(weights, label=axis).plot(ax=ax)
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any, *, ax: Any = None, **options: Any) -> Self:
@@ -117,7 +124,7 @@ class ModalityWeightsDisplay:
         ModalityWeightsDisplay
             The display.
         """
-        return cls.from_explanation(estimator.explain(X), ax=ax, **options)
+        return cls.from_explanation(explained(estimator, X), ax=ax, **options)
 
     def plot(self, *, ax: Any = None) -> Self:
         """Draw the boxes.

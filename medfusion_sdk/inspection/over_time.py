@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from medfusion_sdk.exceptions import ModalityWarning, ParameterError
+from medfusion_sdk.inspection._wrapped import explained
 from medfusion_sdk.readers.prefixes import make_prefixes
 
 __all__ = ["explain_over_time"]
@@ -77,7 +78,7 @@ def explain_over_time(
     with warnings.catch_warnings():
         if len(X) == 1:  # one patient alone often lacks something
             warnings.simplefilter("ignore", ModalityWarning)
-        told = estimator.explain(prefixes)
+        told = explained(estimator, prefixes)
     if quantities is not None:
         told = told[told["quantity"].isin(quantities)]
         if told.empty:

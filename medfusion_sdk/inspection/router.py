@@ -8,6 +8,7 @@ import pandas as pd
 
 from medfusion_sdk.inspection._axes import axes
 from medfusion_sdk.inspection._explained import table_of
+from medfusion_sdk.inspection._wrapped import explained
 
 __all__ = ["RouterDisplay"]
 
@@ -56,7 +57,7 @@ class RouterDisplay:
         RouterDisplay
             The display.
         """
-        return cls(table_of(estimator.explain(X), "router", ["modality"])).plot(ax=ax)
+        return cls(table_of(explained(estimator, X), "router", ["modality"])).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> Self:
         """Draw mean weights with the spread over rows.
@@ -81,7 +82,10 @@ class RouterDisplay:
         mean, spread = self.weights[order].mean(), self.weights[order].std().fillna(0.0)
         ax.barh(order, mean, xerr=spread, color="tab:blue", ecolor="tab:gray")
         ax.axvline(1 / len(order), color="black", linestyle=":", label="equal weights")
-        ax.set(xlabel="router weight, mean and standard deviation over rows", xlim=(0, None))
+        ax.set(
+            xlabel="router weight (not an effect on the answer),\nmean and deviation over rows",
+            xlim=(0, None),
+        )
         ax.legend(loc="lower right")
         self.ax_, self.figure_ = ax, ax.figure
         return self

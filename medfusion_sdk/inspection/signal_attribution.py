@@ -10,6 +10,7 @@ import numpy as np
 from medfusion_sdk.estimators._dual_explanations import attributed_signal
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes
+from medfusion_sdk.inspection._wrapped import innermost
 
 __all__ = ["SignalAttributionDisplay"]
 
@@ -114,6 +115,7 @@ class SignalAttributionDisplay:
         """
         if len(X) != 1:
             raise ParameterError(f"one row is drawn at a time, X has {len(X)}: pass X.iloc[[0]].")
+        estimator, X = innermost(estimator, X)
         signal, bounds, fs, told = attributed_signal(estimator, X)
         # Without a channel a stretch stands for all of them.
         told = told.assign(part=[0 if channel is None else channel for channel in told["part"]])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from medfusion_sdk.exceptions import ModalityError, ParameterError
 from medfusion_sdk.inspection._axes import axes
+from medfusion_sdk.inspection._wrapped import innermost
 
 __all__ = ["VolumeMapDisplay"]
 
 # Of the largest value; weaker ones are left transparent.
 _FAINT = 0.05
+_OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 
 
 class VolumeMapDisplay:
@@ -26,6 +29,9 @@ class VolumeMapDisplay:
         The map; its sign is shown by colour, its size by opacity.
     title : str, default=""
         What the map tells.
+    orientation : str, optional
+        Where depth, height and width point to, such as "SPL"; the slices' sides are marked by it.
+        By default it isn't known, which the picture says.
 
     Attributes
     ----------
@@ -49,7 +55,14 @@ class VolumeMapDisplay:
     [1, 4, 6]
     """
 
-    def __init__(self, volume: np.ndarray, values: np.ndarray, *, title: str = "") -> None:
+    def __init__(
+        self,
+        volume: np.ndarray,
+        values: np.ndarray,
+        *,
+        title: str = "",
+        orientation: str | None = None,
+    ) -> None:
         if volume.ndim != 3 or volume.shape != values.shape:
             raise ParameterError(
                 f"volume has the shape {volume.shape} and its map {values.shape}; expected the "
@@ -58,6 +71,7 @@ class VolumeMapDisplay:
         self.volume = volume
         self.values = values
         self.title = title
+        self.orientation = orientation
 
     @classmethod
     def from_estimator(
@@ -92,11 +106,15 @@ class VolumeMapDisplay:
         """
         if len(X) != 1:
             raise ParameterError(f"one row is drawn at a time, X has {len(X)}: pass X.iloc[[0]].")
+        estimator, X = innermost(estimator, X, method="volume_maps")
         values = estimator.volume_maps(X, kind=kind)[0]
         if np.isnan(values).all():
             raise ModalityError("this row has no volume.")
         volume = estimator.seen_volumes(X)[0]
-        return cls(volume, values, title=kind).plot(n_slices=n_slices, ax=ax)
+        orientation = _orientation(estimator, X)
+        return cls(volume, values, title=kind, orientation=orientation).plot(
+            n_slices=n_slices, ax=ax
+        )
 
     def slices(self, n_slices: int) -> np.ndarray:
         """Choose slices, evenly over the depth.
@@ -151,6 +169,25 @@ class VolumeMapDisplay:
         ax.set_xticks((np.arange(n_slices) + 0.5) * width, [f"slice {i}" for i in chosen])
         ax.set_yticks([])
         ax.set_title(self.title)
+        if self.orientation is None:
+            ax.set_title(f"{self.title} (left and right unknown)".strip())
+        else:
+            _mark_sides(ax, self.orientation[2], n_slices, width)
         ax.figure.colorbar(self.image_, ax=ax, label=self.title, shrink=0.8)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _orientation(estimator: Any, X: Any) -> str | None:
+    """Tell how the row's volume lies; None of voxels without a header, which don't say."""
+    cell = estimator._volumes(estimator._validate(X)).cells[0]
+    told = isinstance(cell, str | Path) and str(cell).lower().endswith((".nii", ".nii.gz"))
+    return estimator.volume_inputs_.orientation if told else None
+
+
+def _mark_sides(ax: Any, to: str, n_slices: int, width: int) -> None:
+    """Write into each slice which sides of the patient its left and right edges are."""
+    look = {"color": "yellow", "va": "top", "fontsize": "small", "fontweight": "bold"}
+    for start in range(0, n_slices * width, width):
+        ax.text(start - 0.3, -0.3, _OPPOSITE[to], ha="left", **look)
+        ax.text(start + width - 0.7, -0.3, to, ha="right", **look)

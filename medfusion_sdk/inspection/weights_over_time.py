@@ -9,7 +9,13 @@ import pandas as pd
 
 from medfusion_sdk.exceptions import ParameterError
 from medfusion_sdk.inspection._axes import axes, from_zero
-from medfusion_sdk.inspection._explained import choose_label, table_of, weights_of
+from medfusion_sdk.inspection._explained import (
+    choose_label,
+    label_of,
+    name_quantity,
+    table_of,
+    weights_of,
+)
 from medfusion_sdk.inspection.over_time import explain_over_time
 
 __all__ = ["WeightsOverTimeDisplay"]
@@ -75,6 +81,7 @@ class WeightsOverTimeDisplay:
         *,
         quantity: str = "gate",
         label: Any = None,
+        hours_per_step: float | None = None,
         ax: Any = None,
     ) -> Self:
         """Draw what an estimator explained of growing series.
@@ -89,6 +96,8 @@ class WeightsOverTimeDisplay:
         label : object, optional
             Whose probability and score, or which target. By default the second of two classes,
             and the one there is where there is one.
+        hours_per_step : float, optional
+            How long a step is, to draw time in hours; by default it is counted in steps.
         ax : matplotlib Axes, optional
             Where to draw; new axes by default.
 
@@ -113,7 +122,10 @@ class WeightsOverTimeDisplay:
             own = {step: table_of(part, found, ["label"]) for step, part in by_step.items()}
             each = pd.concat(own, names=levels)
             prediction = each[choose_label(list(each.columns), label)].rename(_PREDICTIONS[found])
-        return cls(pd.concat(weights, names=levels), prediction, label=quantity).plot(ax=ax)
+        axis = name_quantity(quantity, label_of(told, quantity, label))
+        return cls(pd.concat(weights, names=levels), prediction, label=axis).plot(
+            hours_per_step=hours_per_step, ax=ax
+        )
 
     @classmethod
     def from_estimator(
@@ -151,11 +163,13 @@ class WeightsOverTimeDisplay:
         told = explain_over_time(estimator, X, steps, columns=columns)
         return cls.from_explanation(told, ax=ax, **options)
 
-    def plot(self, *, ax: Any = None) -> Self:
+    def plot(self, *, hours_per_step: float | None = None, ax: Any = None) -> Self:
         """Draw the courses.
 
         Parameters
         ----------
+        hours_per_step : float, optional
+            How long a step is, to draw time in hours; by default it is counted in steps.
         ax : matplotlib Axes, optional
             Where to draw; new axes by default.
 
@@ -175,9 +189,11 @@ class WeightsOverTimeDisplay:
             for m, name in enumerate(self.weights)
             if self.weights[name].notna().any()
         }
-        ax.set(xlabel="steps", ylabel=self.label)
+        ax.set(xlabel="steps" if hours_per_step is None else "time in hours", ylabel=self.label)
         from_zero(ax, self.weights.to_numpy())
-        ax.set_xticks(self.weights.index.unique("step"))
+        steps = self.weights.index.unique("step")
+        hours = steps if hours_per_step is None else [f"{hours_per_step * s:g}" for s in steps]
+        ax.set_xticks(steps, hours)
         self.prediction_ax_: Any = None
         self.prediction_line_: Any = None
         if self.prediction is not None:

@@ -353,7 +353,8 @@ class RegressionTask(_Ensemble):
         dict of Tensor
             ``mean`` (B, K) over networks and passes; ``variance_data`` (B, K): the mean of the
             predicted variances; ``variance_model`` (B, K): the variance of the predicted means.
-            And what :meth:`explained` has; ``contribution`` (B, M, K) is to the means.
+            And what :meth:`explained` has; ``contribution`` (B, M, K) is to the means, and
+            where there is one ``expert`` (B, K) too.
         """
         found = self.run(batch)
         each = [self._mean_and_variance(one, batch) for one in found]
@@ -366,6 +367,7 @@ class RegressionTask(_Ensemble):
             "variance_model": means.var(dim=0, correction=0),
             **told,
             "contribution": told["contribution"].chunk(2, dim=2)[0],  # to the means
+            **({"expert": batch["expert"]} if "expert" in batch else {}),
         }
 
 

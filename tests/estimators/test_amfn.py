@@ -169,7 +169,8 @@ def test_explanation_sums_to_one_and_to_the_prediction(fitted):
     X, _, model = fitted
     told = model.explain(X)
     names = ["vitals", "labs", "static"]
-    assert model.modalities_ == list(told["modality"].dropna().unique()) == names
+    gated = told[told["quantity"] == "gate"]
+    assert model.modalities_ == list(gated["modality"].unique()) == names
     np.testing.assert_allclose(quantity(told, "fusion").sum(1), 1, atol=1e-6)
     gates = told[told["quantity"] == "gate"].pivot(index="row", columns="modality", values="value")
     missing = [cell is None for cell in X["labs"]]
@@ -184,7 +185,7 @@ def test_explanation_sums_to_one_and_to_the_prediction(fitted):
 def test_contributions_differ_from_the_networks_scores_by_a_constant(fitted):
     X, _, model = fitted
     told = model.explain(X)
-    added = quantity(told, "contribution").reshape(len(X), 3, 2)
+    added = quantity(told, "contribution").reshape(len(X), 5, 2)[:, :3]
     rest = quantity(told, "network") - added.sum(axis=1)
     np.testing.assert_allclose(rest, np.broadcast_to(rest[0], rest.shape), atol=1e-5)
     assert (added[[cell is None for cell in X["labs"]], 1] == 0).all()
@@ -194,12 +195,41 @@ def test_contributions_differ_from_the_networks_scores_by_a_constant(fitted):
 def test_contributions_to_a_regression_are_in_the_units_of_the_targets(regressed):
     X, severity, model = regressed
     told = regressor().fit(X, 1000 + 50 * severity).explain(X)
-    added = quantity(told, "contribution").sum(axis=1)
-    rest = quantity(told, "mean")[:, 0] - added
-    np.testing.assert_allclose(rest, rest[0], atol=1e-2)
-    np.testing.assert_allclose(
-        added, 50 * quantity(model.explain(X), "contribution").sum(axis=1), atol=1e-2
-    )
+    added, bias = np.split(quantity(told, "contribution"), [3], axis=1)
+    np.testing.assert_allclose(bias, np.broadcast_to(bias[0], bias.shape), atol=1e-2)
+    unscaled = quantity(model.explain(X), "contribution")[:, :3]
+    np.testing.assert_allclose(added, 50 * unscaled, atol=1e-2)
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_contributions_with_the_experts_sum_to_the_decision(calibrate):
+    X, severity = stays(120)
+    model = classifier(expert=True, max_epochs=2, calibrate=calibrate).fit(X, severity > 0)
+    told = model.explain(X)
+    parts = told[told["quantity"] == "contribution"]
+    names = ["vitals", "labs", "static", "expert", "bias", "averaging"]
+    assert list(parts["modality"].unique()) == names
+    each = parts.pivot(index=["row", "modality"], columns="label", values="value").astype(float)
+    sums = each.groupby(level="row").sum().loc[X.index]
+    decision = model.decision_function(X)
+    np.testing.assert_allclose(sums[True] - sums[False], decision, atol=1e-6)
+    # The bias is one for all rows: nothing that a row brings is hidden in it.
+    bias = each.xs("bias", level="modality")
+    np.testing.assert_allclose(bias, np.broadcast_to(bias.iloc[0], bias.shape), atol=1e-5)
+    scores = quantity(told, "expert") + quantity(told, "network")
+    close = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(close, model.predict_proba(X), atol=0.02)
+
+
+def test_contributions_with_the_experts_sum_to_a_regression():
+    X, severity = stays(120)
+    model = regressor(expert=True, max_epochs=2).fit(X, 1000 + 50 * severity)
+    parts = model.explain(X).query("quantity == 'contribution'")
+    assert list(parts["modality"].unique()) == ["vitals", "labs", "static", "expert", "bias"]
+    sums = parts.groupby("row")["value"].sum().loc[X.index]
+    np.testing.assert_allclose(sums, model.predict(X), rtol=1e-6)
+    bias = parts.loc[parts["modality"] == "bias", "value"]
+    np.testing.assert_allclose(bias, bias.iloc[0], atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["fitted", "regressed"])

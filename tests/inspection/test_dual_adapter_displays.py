@@ -31,6 +31,7 @@ def test_gate_map_holds_the_gates_of_the_path_that_is_asked_for(records, fitted)
     gates = np.tanh(fitted.state_["network.gates"][1])
     np.testing.assert_allclose(display.gates, gates, atol=1e-6)
     np.testing.assert_allclose(display.image_.get_array(), gates, atol=1e-6)
+    assert display.image_.get_clim() == (-1, 1)  # one scale for all models
     with pytest.raises(ParameterError, match=r"\['temporal', 'textual'\]"):
         GateDisplay.from_estimator(fitted)
 

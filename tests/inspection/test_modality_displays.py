@@ -149,7 +149,7 @@ def test_boxes_hold_the_rows_that_have_the_modality(told, present, quantity):
         assert boxes["medians"][m].get_ydata()[0] == pytest.approx(own.median())
     labels = [label.get_text() for label in display.ax_.get_xticklabels()]
     assert labels[4] == f"cardiac\n{100 * present['cardiac'].mean():.0f} %"
-    assert display.ax_.get_ylabel() == quantity
+    assert display.ax_.get_ylabel() == f"{quantity} (not an effect on the answer)"
 
 
 def test_boxes_of_contributions_are_of_one_class_and_by_group(told, stays):

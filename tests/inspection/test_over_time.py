@@ -114,6 +114,13 @@ def test_course_is_drawn_where_it_is_told_to(course):
     assert WeightsOverTimeDisplay(display.weights).plot().prediction_ax_ is None
 
 
+def test_course_is_drawn_in_hours_where_a_step_is_told(course):
+    ax = WeightsOverTimeDisplay.from_explanation(course, hours_per_step=0.5).ax_
+    steps = sorted(course["step"].unique())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [f"{s / 2:g}" for s in steps]
+    assert ax.get_xlabel() == "time in hours"
+
+
 def test_what_cannot_be_followed_over_time_is_refused(amfn, stays, course):
     X = stays[0]
     with pytest.raises(ParameterError, match="no steps"):

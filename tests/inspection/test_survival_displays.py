@@ -168,3 +168,17 @@ def test_group_without_events_has_the_exact_interval_of_those_followed(censored_
     exact = binomtest(0, 30 - censored_before).proportion_ci(0.95)
     assert display.table.loc[0, "low"] == 0
     assert display.table.loc[0, "high"] == pytest.approx(exact.high, abs=1e-12)
+
+
+def test_numbers_at_risk_and_censored_are_counted_by_hand(data):
+    y = survival_target([1, 0, 1, 0, 1], [2.0, 2.0, 4.0, 6.0, 8.0])
+    display = KaplanMeierDisplay.from_predictions(y, np.zeros(5), thresholds=[], labels=["all"])
+    curve = display.curves.set_index("time")
+    assert curve["at_risk"].to_dict() == {0: 5, 2: 5, 4: 3, 6: 2, 8: 1}
+    assert curve["censored"].to_dict() == {0: 0, 2: 1, 4: 0, 6: 1, 8: 0}
+    marks = next(line for line in display.ax_.lines if line.get_marker() == "|")
+    assert marks.get_xdata().tolist() == [2, 6]
+    below = {text.xy[0]: text.get_text() for text in display.ax_.texts if text.get_ha() == "center"}
+    assert {tick: below[tick] for tick in (0, 2, 4, 6, 8)} == {
+        0: "5", 2: "5", 4: "3", 6: "2", 8: "1"
+    }  # fmt: skip

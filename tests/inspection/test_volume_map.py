@@ -35,6 +35,17 @@ def test_slices_lie_side_by_side_and_weak_values_are_transparent():
     assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == [
         f"slice {i}" for i in range(4)
     ]
+    assert display.ax_.get_title() == "gradient (left and right unknown)"
+
+
+@pytest.mark.parametrize(("orientation", "sides"), [("SPL", "RL"), ("SPR", "LR"), ("RSA", "PA")])
+def test_sides_of_each_slice_are_marked_by_the_orientation(orientation, sides):
+    volume = np.zeros((4, 3, 2))
+    display = VolumeMapDisplay(volume, volume, title="map", orientation=orientation)
+    ax = display.plot(n_slices=2).ax_
+    marks = sorted((text.get_position()[0], text.get_text()) for text in ax.texts)
+    assert "".join(text for _, text in marks) == 2 * sides
+    assert ax.get_title() == "map"
 
 
 def test_draws_one_row_of_a_fitted_model():
