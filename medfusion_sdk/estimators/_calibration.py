@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pandas as pd
 
 from medfusion_sdk.estimators._content import content_codes
 from medfusion_sdk.estimators._group_folds import group_folds
 from medfusion_sdk.estimators._groups import LEAST_CONTENTS
+from medfusion_sdk.estimators._rows import ReadRows
 from medfusion_sdk.estimators._unseen import minimise
 from medfusion_sdk.exceptions import ModalityError
 
@@ -141,7 +143,8 @@ def learn_calibration(estimator: Any, table: TrainingTable) -> Calibration | Non
     if content_codes(table.X).max() + 1 < LEAST_CONTENTS:
         return None
     codes, held = table.targets.codes, table.held
-    fold = group_folds(table.groups, codes, table.weight, n_folds=_N_FOLDS, seed=estimator._seed)
+    groups = _in_order(table)
+    fold = group_folds(groups, codes, table.weight, n_folds=_N_FOLDS, seed=estimator._seed)
     counted = np.array([len(np.unique(fold[rows])) == _N_FOLDS for rows in _answers(codes)])
     known = wanted = counted
     if codes.ndim == 2:
@@ -162,6 +165,33 @@ def learn_calibration(estimator: Any, table: TrainingTable) -> Calibration | Non
     rows = np.concatenate([own for own, _ in parts])
     scores = np.concatenate([own for _, own in parts]).astype(np.float64)
     return Calibration.fit(scores, codes[rows], table.weight[rows], known)
+
+
+def _in_order(table: TrainingTable) -> np.ndarray:
+    """Number groups (n,) so that neither rows nor columns in another order are dealt anew.
+
+    A group of a block table is placed by its least sum of standardised columns, which no column's
+    unit or zero point changes either.
+    """
+    X = table.X.frame if isinstance(table.X, ReadRows) else table.X
+    if isinstance(X, pd.DataFrame):
+        if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes):
+            return table.groups
+        X = X.to_numpy(np.float64, na_value=np.nan)
+    _, first, number = np.unique(content_codes(X), return_index=True, return_inverse=True)
+    distinct = X[first].astype(np.float64)
+    known = ~np.isnan(distinct)
+    counts = np.maximum(known.sum(axis=0), 1)
+    distinct = np.where(known, distinct, 0.0)
+    distinct = np.where(known, distinct - distinct.sum(axis=0) / counts, 0.0)
+    spread = np.sqrt((distinct**2).sum(axis=0) / counts)
+    place = (distinct / np.where(spread > 0, spread, np.inf)).sum(axis=1)[number.reshape(-1)]
+    least = np.full(table.groups.max() + 1, np.inf)
+    np.minimum.at(least, table.groups, place)
+    # A gap between numbers is a group without a row here.
+    rank = np.empty(len(least), dtype=int)
+    rank[np.argsort(least, kind="stable")] = np.arange(len(least))
+    return rank[table.groups]
 
 
 def _cross_fits(

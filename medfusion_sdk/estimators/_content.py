@@ -19,7 +19,7 @@ _MISSING, _PLAIN = b"missing", "biufc"
 
 
 def content_codes(X: Any) -> np.ndarray:
-    """Number rows by their content, equal rows alike, whatever the order of the rows.
+    """Number rows by their content, equal rows alike, whatever the order of rows or named columns.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ def content_codes(X: Any) -> np.ndarray:
     if not isinstance(table, pd.DataFrame):
         digests = _row_digests(np.asarray(table))
     else:
+        # By name: in which order they stand makes no other row.
+        table = table.iloc[:, np.argsort([str(name) for name in table.columns], kind="stable")]
         plain = np.array([pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes], bool)
         parts = [_row_digests(table.loc[:, plain].to_numpy(np.float64, na_value=np.nan))]
         cells = [table.iloc[:, place] for place in np.flatnonzero(~plain)]

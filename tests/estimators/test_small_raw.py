@@ -250,6 +250,8 @@ def test_contributions_sum_to_the_scores_and_head_reads_the_embedding(table, fus
     sums = model.explain(X).groupby(["row", "label"], sort=False)["contribution"].sum().unstack()
     np.testing.assert_allclose(softmax(sums, axis=1), model.predict_proba(X), atol=1e-6)
     scores = model.transform(X) @ model.state_["head.weight"].T + model.state_["head.bias"]
+    if model.calibration_ is not None:
+        scores = model.calibration_(scores)
     np.testing.assert_allclose(softmax(scores, axis=1), model.predict_proba(X), atol=1e-6)
 
 
