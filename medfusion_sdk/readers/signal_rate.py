@@ -61,8 +61,8 @@ def resample_signal(samples: np.ndarray, rate: float, fs: float) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> resample_signal(np.arange(1000.0)[np.newaxis], 1000, 3.5).round(2)
-    array([[  0.  , 285.71, 571.43, 857.14]])
+    >>> resample_signal(np.arange(1000.0)[np.newaxis], 1000, 3.5).round()[:, 1:]
+    array([[286., 571., 857.]])
     """
     length = resampled_length(samples.shape[1], rate, fs)
     slower = max(1.0, rate / fs)  # source samples in one of the lower rate

@@ -76,8 +76,11 @@ def test_names_are_the_wrapped_transformers():
     assert list(wrapper.get_feature_names_out()) == ["elevation", "rhythm", "sinus", "st"]
 
 
-def test_wrapper_of_a_nameless_transformer_claims_no_names():
-    assert not hasattr(SkipMissing(Nameless()), "get_feature_names_out")
+def test_wrapper_of_a_nameless_transformer_numbers_its_columns():
+    table = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]])
+    wrapper = SkipMissing(Nameless()).fit(table)
+    names = list(wrapper.get_feature_names_out())
+    assert len(set(names)) == len(names) == wrapper.transform(table).shape[1] == 2
 
 
 def test_wrapped_transformer_is_cloned_and_its_parameters_reach_through():

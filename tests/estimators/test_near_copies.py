@@ -150,6 +150,7 @@ def test_fit_that_leaves_rows_out_asks_for_groups():
 
 
 def test_early_stopping_asks_for_groups_too():
-    X, y = visits(normal(60)), np.repeat(np.arange(60) % 2, 3)
+    X = pd.DataFrame(visits(normal(60))).add_prefix("a__")
+    y = np.repeat(np.arange(60) % 2, 3)
     with pytest.warns(GroupsWarning):
         SmallMultimodalClassifier(max_epochs=1, early_stopping=True).fit(X, y)

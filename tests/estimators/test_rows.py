@@ -38,10 +38,14 @@ def notes():
     return X.set_axis([f"p{i}" for i in range(12)]), np.arange(12) % 2
 
 
+# The table's columns as an array, on purpose.
+NAMELESS = pytest.mark.filterwarnings("ignore:.*columns without names")
+
 # -- rows without anything ----------------------------------------------------------------------
 
 
 @BOTH
+@NAMELESS
 def test_empty_row_is_named_by_its_label(make, table):
     X, y = table
     model = make().fit(X, y)
@@ -56,6 +60,7 @@ def test_empty_row_is_named_by_its_label(make, table):
 
 
 @BOTH
+@NAMELESS
 def test_rows_of_weight_zero_may_be_empty_and_shift_no_label(make, table):
     X, y = table
     X.loc[["p4", "p7"]] = np.nan
