@@ -11,7 +11,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medfusion_sdk import TGMMClassifier, TGMMMultiTask, TGMMSurvival
+from medfusion_sdk import (
+    AdaCoMedClassifier,
+    AMFNClassifier,
+    SmallMultimodalClassifier,
+    TGMMClassifier,
+    TGMMMultiTask,
+    TGMMSurvival,
+)
 from medfusion_sdk.estimators._content import content_codes
 from medfusion_sdk.estimators._cox_expert import fit_cox_expert
 from medfusion_sdk.estimators._expert import fit_expert
@@ -145,3 +152,21 @@ def test_survival_is_not_sure_of_other_patients(kind):
     time = np.random.default_rng(1).exponential(size=200)[patient][: len(y)]
     model = quick(TGMMSurvival).fit(X, survival_target(y == 1, time), **groups)
     assert model.predict(other).std() < 0.3
+
+
+CLASSIFIERS = {
+    "small": lambda: quick(SmallMultimodalClassifier),
+    "adacomed": lambda: quick(AdaCoMedClassifier),
+    "tgmm": lambda: quick(TGMMClassifier, expert=False),
+    "amfn": lambda: quick(AMFNClassifier, expert=False),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_are_not_sure_of_other_patients(kind, name):
+    X, y, other, groups, patient = table(kind)
+    answer = CLASSIFIERS[name]().fit(X, y, **groups).predict_proba(other)[:, 1]
+    truth = cohort(kind, 200, width=40)[1][patient >= 100]
+    assert abs(roc_auc_score(truth, answer) - 0.5) < 2 * CHANCE
+    assert np.abs(answer - 0.5).mean() < 0.12
