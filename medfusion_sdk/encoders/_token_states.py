@@ -14,6 +14,7 @@ from medfusion_sdk.encoders._text_windows import compute_texts, parts, warn_of_c
 from medfusion_sdk.encoders.base import _Run
 from medfusion_sdk.encoders.text import TextEncoder
 from medfusion_sdk.readers.cells import Column
+from medfusion_sdk.readers.paths import refuse_paths
 
 __all__ = ["TokenStateEncoder"]
 
@@ -89,6 +90,7 @@ class TokenStateEncoder(TextEncoder):
             With ``long="cut"``, if texts are longer than what is read of them.
         """
         self._check_expected_backbone()
+        refuse_paths(column.cells, column.rows, column.name)
         run = _Run(self, column)
         run.collect_items()
         values = run.vectors()

@@ -214,6 +214,10 @@ class TextEncoder(BaseEncoder):
     def _fit_column(self, column: Column) -> None:
         refuse_paths(column.cells, column.rows, column.name)
 
+    def _embed(self, column: Column) -> np.ndarray:
+        refuse_paths(column.cells, column.rows, column.name)
+        return super()._embed(column)
+
     # -- parameters, resolved when they are used -------------------------------------------------
 
     def _source(self) -> TextSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from medfusion_sdk.estimators._group_folds import group_folds
 from medfusion_sdk.estimators._groups import LEAST_CONTENTS
 from medfusion_sdk.estimators._rows import ReadRows
 from medfusion_sdk.estimators._unseen import minimise
-from medfusion_sdk.exceptions import ModalityError
+from medfusion_sdk.exceptions import MedFusionWarning, ModalityError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -205,10 +206,14 @@ def _cross_fits(
         own._stand_in = True
         own.warm_start, own.verbose = False, 0
         try:
-            own._fit_table(replace(rest, held=own._held_out(rest.groups, rest.targets.strata)))
-            yield out, _scores(own, table.take(out))
+            # What there is to say of these rows was said when they were fitted together.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MedFusionWarning)
+                own._fit_table(replace(rest, held=own._held_out(rest.groups, rest.targets.strata)))
+                found = _scores(own, table.take(out))
         except ModalityError:  # of which all rows are in this fold
             continue
+        yield out, found
 
 
 def _scores(estimator: Any, table: TrainingTable) -> np.ndarray:

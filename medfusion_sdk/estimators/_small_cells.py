@@ -17,6 +17,7 @@ from medfusion_sdk.encoders._text_windows import warn_of_cut
 from medfusion_sdk.encoders._volume_inputs import KEPT_BYTES, VolumeInputs
 from medfusion_sdk.exceptions import CellError, SignalError
 from medfusion_sdk.readers.cells import Column, read_column
+from medfusion_sdk.readers.paths import refuse_paths
 from medfusion_sdk.readers.image import read_image
 from medfusion_sdk.readers.npy import open_npy
 from medfusion_sdk.readers.resampling import resample
@@ -150,6 +151,7 @@ def read_tokens(column: pd.Series) -> Ragged:
     from medfusion_sdk.nn.ragged import Ragged
 
     cells, tokens, lengths = read_column(column), [], {}
+    refuse_paths(cells.cells, cells.rows, cells.name)
     for place, (row, cell) in enumerate(zip(cells.rows, cells.cells, strict=True)):
         if cell is not None and not isinstance(cell, str):
             raise CellError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from medfusion_sdk import DualAdapterClassifier, SmallMultimodalClassifier, TextEncoder
 from medfusion_sdk.exceptions import ModalityError
 from medfusion_sdk.readers.paths import looks_like_a_path, refuse_paths
 
@@ -60,3 +63,19 @@ def test_a_path_among_texts_passes_and_names_of_files_that_are_there_do_not(tmp_
     (tmp_path / "scan").write_text("")
     with pytest.raises(ModalityError, match="names of files"):
         refuse_paths(["a", "scan"], range(2), "note")
+
+
+def test_paths_are_refused_where_texts_were_learnt_from():
+    y = np.arange(12) % 2
+    signals = [np.random.default_rng(i).normal(size=(2, 200)) for i in range(12)]
+    X = pd.DataFrame({"ecg": signals, "note": ["sinus rhythm", "st elevation"] * 6})
+    paths = X.assign(note=[f"scans/p{i}.dcm" for i in range(12)])
+    encoder = TextEncoder("standin-text").fit(X["note"])
+    with pytest.raises(ModalityError, match="names of files"):
+        encoder.transform(paths["note"])
+    for model in (
+        DualAdapterClassifier("standin-text", max_epochs=1, random_state=0),
+        SmallMultimodalClassifier(max_epochs=1, random_state=0),
+    ):
+        with pytest.raises(ModalityError, match="names of files"):
+            model.fit(X, y).predict(paths)
