@@ -17,9 +17,9 @@ from medfusion_sdk.encoders._text_windows import warn_of_cut
 from medfusion_sdk.encoders._volume_inputs import KEPT_BYTES, VolumeInputs
 from medfusion_sdk.exceptions import CellError, SignalError
 from medfusion_sdk.readers.cells import Column, read_column
-from medfusion_sdk.readers.paths import refuse_paths
 from medfusion_sdk.readers.image import read_image
 from medfusion_sdk.readers.npy import open_npy
+from medfusion_sdk.readers.paths import refuse_paths
 from medfusion_sdk.readers.resampling import resample
 from medfusion_sdk.readers.series import read_series
 from medfusion_sdk.readers.signal import read_signal, stated_rate
