@@ -170,10 +170,10 @@ def test_bagging_hands_over_arrays_of_cells(stays):
     X, y = stays
     bagging = BaggingClassifier(quick(max_epochs=1), 2, random_state=0).fit(X, y)
     assert bagging.predict_proba(X).shape == (len(X), 2)
-    cells = quick().fit(X.to_numpy(), y)
-    np.testing.assert_array_equal(
-        cells.predict_proba(X.to_numpy()), quick().fit(X, y).predict_proba(X)
-    )
+    # Folds of calibration follow content by name, and an array has no names.
+    cells = quick(calibrate=False).fit(X.to_numpy(), y)
+    named = quick(calibrate=False).fit(X, y)
+    np.testing.assert_array_equal(cells.predict_proba(X.to_numpy()), named.predict_proba(X))
     with pytest.raises(ModalityError, match="series or images"):
         cells.predict(np.ones((3, 7)))
 
